@@ -1,0 +1,50 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: they set up their own .venv.
+PYTHON ?= python3
+VENV ?= .venv
+# Processes of the test run. Each computes on one thread, so this many cores are in use.
+JOBS ?= 2
+# More for pytest, such as PYTEST_FLAGS="-k graphs".
+PYTEST_FLAGS ?=
+# Where pip is to look for torch, such as TORCH_FLAGS="--index-url ADDRESS" with the address of PyTorch's CPU builds.
+TORCH_FLAGS ?=
+
+PY := $(VENV)/bin/python
+# Its own file, and written last: a set-up that broke off half-way is done again.
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types docs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(STAMP)  ## run examples/quickstart.py
+	@echo "examples/quickstart.py: from a list of crystals to predictions, with and without pretraining"
+	$(PY) examples/quickstart.py
+
+test: lint types  ## lint, types, tests, and the examples in the docstrings
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+
+lint: $(STAMP)  ## ruff, and the check of the documentation
+	$(PY) -m ruff check .
+	$(PY) docs/check.py
+
+types: $(STAMP)  ## mypy on the package
+	$(PY) -m mypy
+
+docs: $(STAMP)  ## check links and Python code in the Markdown files
+	$(PY) docs/check.py
+
+clean:  ## remove the virtual environment, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find crystalssl tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("constraints.txt pins versions for Python 3.11 or newer, this is %s: try make PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV): a few minutes the first time"
+	@rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt torch
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@

@@ -1,0 +1,66 @@
+"""Self-supervised learning for crystals, the scikit-learn way.
+
+Names are looked up when they are first used (PEP 562), so that ``import crystalssl`` loads neither torch nor pymatgen.
+
+Examples
+--------
+>>> import crystalssl
+>>> "CrystalSSLRegressor" in dir(crystalssl)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from crystalssl._version import __version__
+
+if TYPE_CHECKING:
+    # Type checkers and editors do not run __getattr__: this is the table below once more, for them.
+    from crystalssl import augment, datasets, encoders, estimators, exceptions, graphs, plotting, pretext, training
+    from crystalssl.estimators import CrystalSSLRegressor, PretrainedCrystalEmbedder
+    from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
+
+__all__ = [
+    "CrystalGraphTransformer",
+    "CrystalGraphs",
+    "CrystalSSLRegressor",
+    "PretrainedCrystalEmbedder",
+    "__version__",
+    "augment",
+    "check_structures",
+    "datasets",
+    "encoders",
+    "estimators",
+    "exceptions",
+    "graphs",
+    "plotting",
+    "pretext",
+    "training",
+]
+
+# Public name -> submodule that defines it. Whatever else __all__ lists is itself a submodule.
+_DEFINED_IN = {
+    "CrystalGraphTransformer": "graphs",
+    "CrystalGraphs": "graphs",
+    "CrystalSSLRegressor": "estimators",
+    "PretrainedCrystalEmbedder": "estimators",
+    "check_structures": "graphs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DEFINED_IN:
+        value = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+        globals()[name] = value  # the next look-up does not come here
+        return value
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")  # the import system itself sets the attribute
+    # With name= and obj= Python itself adds "Did you mean: …?" to the traceback.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

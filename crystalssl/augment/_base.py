@@ -1,0 +1,91 @@
+"""What all augmentations share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+__all__ = ["Augmentation", "Compose", "recompute_distances"]
+
+
+class Augmentation:
+    """Base class: batch in, perturbed batch out; the input stays as it is.
+
+    A subclass sets `name`, takes JSON values in its constructor, stores them under their own names, and writes
+    ``__call__(batch, generator)``, which returns a shallow copy of the batch with some tensors replaced.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a perturbed copy of `batch`, drawn from `generator` (on the batch's device)."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({params})"
+
+
+class Compose(Augmentation):
+    """Apply several augmentations, one after the other.
+
+    Parameters
+    ----------
+    augmentations : sequence of Augmentation
+        In the order of application.
+    """
+
+    name = "compose"
+
+    def __init__(self, augmentations: Sequence[Augmentation]):
+        self.augmentations = list(augmentations)
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a perturbed copy of `batch`."""
+        for augmentation in self.augmentations:
+            batch = augmentation(batch, generator)
+        return batch
+
+
+def recompute_distances(batch: Batch) -> Tensor:
+    """Return the length (Å) of every edge from positions, lattice and images.
+
+    Parameters
+    ----------
+    batch : Batch
+        As made by :func:`crystalssl.training.collate`.
+
+    Returns
+    -------
+    Tensor of shape (n_edges,)
+    """
+    neighbors, centers = batch.edge_index
+    # Lattice translations per edge: few images differ from zero, but a matrix product per edge beats finding them.
+    shifts = torch.bmm(batch.image[:, None, :], batch.cell.index_select(0, batch.batch[centers]))[:, 0]
+    vectors = batch.pos.index_select(0, neighbors).add_(shifts).sub_(batch.pos.index_select(0, centers))
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+def shallow_copy(batch: Batch, **replaced: Any) -> Batch:
+    """Return a batch that shares all tensors with `batch` but those given."""
+    copy = batch.__copy__()
+    copy._num_graphs = batch._num_graphs  # PyG keeps it outside the stores that it copies
+    for name, value in replaced.items():
+        copy[name] = value
+    return copy
+
+
+def bernoulli(shape: int, rate: float, generator: torch.Generator) -> Tensor:
+    """Return a boolean mask, each entry true with probability `rate`."""
+    return torch.rand(shape, generator=generator, device=generator.device) < rate
+
+
+def check_rate(rate: float) -> float:
+    """Return `rate` if it is a fraction, else raise ValueError."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must lie between 0 and 1, got {rate!r}")
+    return rate

@@ -1,0 +1,41 @@
+"""Random displacement of atoms."""
+
+from __future__ import annotations
+
+import torch
+from torch_geometric.data import Batch
+
+from crystalssl.augment._base import Augmentation, recompute_distances, shallow_copy
+
+__all__ = ["RandomPerturbation"]
+
+
+class RandomPerturbation(Augmentation):
+    """Move every atom by the same distance, each in a random direction; edges are kept, their lengths recomputed.
+
+    Parameters
+    ----------
+    distance : float, default=0.05
+        In Å.
+
+    References
+    ----------
+    R. Magar, Y. Wang and A. Barati Farimani, npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.
+    """
+
+    name = "perturb"
+
+    def __init__(self, distance: float = 0.05):
+        if distance < 0:
+            raise ValueError(f"distance must not be negative (Å), got {distance!r}")
+        self.distance = distance
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a perturbed copy of `batch`."""
+        # Normal deviates have no preferred direction.
+        step = torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device)
+        step = torch.nn.functional.normalize(step, dim=1).mul_(self.distance)
+        moved = shallow_copy(batch, pos=batch.pos + step)
+        # A distance that was masked before stays masked.
+        moved.distance = recompute_distances(moved).masked_fill_(batch.distance.isinf(), torch.inf)
+        return moved

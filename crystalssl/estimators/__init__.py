@@ -1,0 +1,8 @@
+"""What users import."""
+
+from __future__ import annotations
+
+from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
+from crystalssl.estimators._regressor import CrystalSSLRegressor
+
+__all__ = ["CrystalSSLRegressor", "PretrainedCrystalEmbedder"]

@@ -1,0 +1,65 @@
+"""What the estimators share: from whatever users hold to graphs, checked against what the weights know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from crystalssl.encoders import Encoder
+from crystalssl.graphs import CrystalGraphs, GraphRecipe
+from crystalssl.graphs._structures import as_items, check_elements, crystal_arrays
+from crystalssl.training import BatchIterator, CrystalDataset
+from crystalssl.training._seeding import MAX_SEED
+
+__all__ = ["CrystalEstimator", "draw_seed", "embed"]
+
+PREDICTION_BATCH_SIZE = 256
+"""Crystals per batch where nothing is learnt; results do not depend on it."""
+
+
+class CrystalEstimator(BaseEstimator):
+    """Base class of estimators whose X is a collection of crystals."""
+
+    n_jobs: int | None
+
+    def _to_graphs(self, X: Any, recipe: GraphRecipe) -> CrystalGraphs:
+        if isinstance(X, CrystalGraphs):
+            X.check_recipe(recipe)
+            if len(X) == 0:
+                raise ValueError("X holds no crystals; at least one is needed")
+            return X
+        crystals = [crystal_arrays(item, index) for index, item in enumerate(as_items(X))]
+        return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def check_known_elements(graphs: CrystalGraphs, elements: set[int]) -> None:
+    """Raise InvalidStructureError for the first crystal with an element that is not among `elements`."""
+    if set(graphs.elements) <= elements:
+        return
+    unknown = ~np.isin(graphs.atomic_numbers, list(elements))
+    index = int(np.searchsorted(graphs.atom_offsets, unknown.argmax(), side="right")) - 1
+    atoms = slice(graphs.atom_offsets[index], graphs.atom_offsets[index + 1])
+    check_elements(graphs.atomic_numbers[atoms], elements, index)
+
+
+def draw_seed(random_state: np.random.RandomState) -> int:
+    """Return a seed for torch."""
+    return int(random_state.randint(MAX_SEED))
+
+
+@torch.inference_mode()
+def embed(encoder: Encoder, graphs: CrystalGraphs, device: str) -> np.ndarray:
+    """Return the crystals' vectors, of shape (n_crystals, graph_dim), float32."""
+    encoder = encoder.to(device).eval()
+    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE)
+    vectors = [encoder(batch.to(device)).graph.cpu().numpy() for batch, _ in batches]
+    encoder.cpu()
+    return np.concatenate(vectors)

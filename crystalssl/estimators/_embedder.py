@@ -1,0 +1,339 @@
+"""Pretrained encoders as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
+
+from crystalssl._version import __version__
+from crystalssl.encoders import ENCODERS, READOUTS
+from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed, embed
+from crystalssl.pretext import TASKS
+from crystalssl.training import load_encoder, pretrain, save_encoder
+from crystalssl.training._net import resolve_device
+from crystalssl.training._weights import state_as_numpy
+
+__all__ = ["PretrainedCrystalEmbedder"]
+
+
+class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalEstimator):
+    """Turn crystals into vectors with an encoder that was pretrained without labels.
+
+    With ``weights="bundled"`` nothing is trained: `fit` loads the weights that ship with the package. With
+    ``weights=None``, `fit` pretrains on the crystals it is given.
+
+    Parameters
+    ----------
+    method : {"barlow", "simsiam"}, default="barlow"
+        Pretext task.
+    encoder : str or None, default=None
+        Name of the encoder; None takes the one of the method's paper.
+    weights : "bundled", path or None, default="bundled"
+        Weights to load: those that ship with crystalssl, a folder written by :meth:`save_pretrained`, or None to
+        pretrain from random ones.
+    continue_training : bool, default=False
+        Go on pretraining from the loaded weights on the X given to `fit`.
+    readout : {"mean", "mean+max+min"}, default="mean"
+        How atoms are pooled into crystals.
+    hidden_dim : int, default=64
+        Width of the encoder, where ``weights=None``.
+    n_convs : int, default=3
+        Number of convolutions of the encoder, where ``weights=None``.
+    projection_dim : int, default=128
+        Width of the projections that the views are compared in.
+    perturbation : float, default=0.05
+        Displacement of every atom in a view, in Å.
+    atom_masking, edge_masking : float, default=0.1
+        Share of atoms and of edges masked in a view.
+    task_params : dict or None, default=None
+        Further parameters of the method, e.g. ``{"redundancy_weight": 0.0051}`` of Barlow Twins.
+    max_epochs : int, default=15
+        Passes over the corpus.
+    batch_size : int, default=64
+        Crystals per step.
+    learning_rate : float, default=1e-3
+        Peak rate of AdamW, after a linear warm-up and before a cosine decay. Crystal Twins has 1e-5, for a corpus 15
+        times larger than the one of the bundled weights.
+    weight_decay : float, default=1e-6
+        Of AdamW.
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient.
+    validation_fraction : float, default=0.05
+        Share of the corpus on which the loss is followed; the weights of the best epoch are kept. 0 keeps the last.
+    checkpoint : path or None, default=None
+        File to which the state of pretraining is saved after every epoch, and from which an interrupted one goes on to
+        the very weights it would have had. It stays when training is done.
+    memory : path, joblib.Memory or None, default=None
+        Cache of pretrainings, keyed by the content of the corpus and all settings, so that cross-validation and grid
+        search pretrain once on the same crystals.
+    device : str, default="auto"
+        Torch device; "auto" is the GPU if there is one.
+    n_jobs : int or None, default=None
+        Processes that turn structures into graphs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights, validation split, shuffling and views.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    encoder_ : Encoder
+        The pretrained torch module, on the CPU.
+    config_ : dict
+        Method, encoder, elements and settings, as saved in config.json.
+    history_ : list of dict
+        Losses of each epoch of `fit`; empty if nothing was trained.
+    elements_ : ndarray of int
+        Atomic numbers that pretraining has seen.
+    n_features_out_ : int
+        Length of the vectors.
+
+    See Also
+    --------
+    CrystalSSLRegressor : Finetunes the encoder together with a regression head.
+
+    References
+    ----------
+    R. Magar, Y. Wang and A. Barati Farimani, npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from crystalssl import PretrainedCrystalEmbedder
+    >>> from crystalssl.datasets import load_prototypes
+    >>> X, y = load_prototypes(return_X_y=True)
+    >>> PretrainedCrystalEmbedder("barlow").fit_transform(X[:10]).shape
+    (10, 64)
+    >>> probe = make_pipeline(PretrainedCrystalEmbedder("barlow"), StandardScaler(), Ridge()).fit(X[:200], y[:200])
+    >>> probe.predict(X[200:]).shape == y[200:].shape
+    True
+    """
+
+    _parameter_constraints = {
+        "method": [StrOptions(set(TASKS))],
+        "encoder": [StrOptions(set(ENCODERS)), None],
+        "weights": [str, os.PathLike, None],
+        "continue_training": ["boolean"],
+        "readout": [StrOptions(set(READOUTS))],
+        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "n_convs": [Interval(Integral, 1, None, closed="left")],
+        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "perturbation": [Interval(Real, 0, None, closed="left")],
+        "atom_masking": [Interval(Real, 0, 1, closed="both")],
+        "edge_masking": [Interval(Real, 0, 1, closed="both")],
+        "task_params": [dict, None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "checkpoint": [str, os.PathLike, None],
+        "memory": [str, os.PathLike, Memory, None],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        method: str = "barlow",
+        *,
+        encoder: str | None = None,
+        weights: str | os.PathLike | None = "bundled",
+        continue_training: bool = False,
+        readout: str = "mean",
+        hidden_dim: int = 64,
+        n_convs: int = 3,
+        projection_dim: int = 128,
+        perturbation: float = 0.05,
+        atom_masking: float = 0.1,
+        edge_masking: float = 0.1,
+        task_params: dict[str, Any] | None = None,
+        max_epochs: int = 15,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-6,
+        gradient_clip: float | None = 1.0,
+        validation_fraction: float = 0.05,
+        checkpoint: str | os.PathLike | None = None,
+        memory: Any = None,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.method = method
+        self.encoder = encoder
+        self.weights = weights
+        self.continue_training = continue_training
+        self.readout = readout
+        self.hidden_dim = hidden_dim
+        self.n_convs = n_convs
+        self.projection_dim = projection_dim
+        self.perturbation = perturbation
+        self.atom_masking = atom_masking
+        self.edge_masking = edge_masking
+        self.task_params = task_params
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
+        self.validation_fraction = validation_fraction
+        self.checkpoint = checkpoint
+        self.memory = memory
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> PretrainedCrystalEmbedder:
+        """Load the weights, or pretrain on X.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            The corpus, as taken by :func:`crystalssl.check_structures`. Not used where weights are only loaded.
+        y : array-like of shape (n_crystals,), default=None
+            Surrogate labels, for methods that take them; ignored by "barlow" and "simsiam".
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        WeightsError
+            If `weights` cannot be loaded.
+        """
+        self._validate_params()
+        if y is not None:
+            check_consistent_length(X, y)
+        if self.weights is None:
+            name = self.encoder or TASKS[self.method].encoder_name
+            params = {"hidden_dim": int(self.hidden_dim), "n_convs": int(self.n_convs), "readout": self.readout}
+            state, start = None, None
+        else:
+            source = self.method if self.weights == "bundled" else self.weights
+            loaded, start = load_encoder(source, readout=self.readout)
+            name, params, state = loaded.name, loaded.config, state_as_numpy(loaded)
+            if self.encoder not in (None, name):
+                raise ValueError(f"the weights {str(source)!r} are of the encoder {name!r}, not {self.encoder!r}")
+            if not self.continue_training:
+                return self._set_fitted(loaded, start, [])
+        graphs = self._to_graphs(X, ENCODERS[name].recipe)
+        if len(graphs) < 4:
+            raise ValueError(f"pretraining compares crystals with each other: {len(graphs)} are too few, give at least 4")
+        task_params = {
+            "projection_dim": int(self.projection_dim),
+            "perturbation": float(self.perturbation),
+            "atom_masking": float(self.atom_masking),
+            "edge_masking": float(self.edge_masking),
+            **(self.task_params or {}),
+        }
+        settings: dict[str, Any] = {
+            "task_params": task_params,
+            "max_epochs": int(self.max_epochs),
+            "batch_size": int(self.batch_size),
+            "learning_rate": float(self.learning_rate),
+            "weight_decay": float(self.weight_decay),
+            "gradient_clip": self.gradient_clip,
+            "validation_fraction": float(self.validation_fraction),
+            "seed": draw_seed(check_random_state(self.random_state)),
+        }
+        cached = check_memory(self.memory).cache(pretrain, ignore=["checkpoint", "verbose"])
+        state, history = cached(
+            graphs,
+            None,
+            method=self.method,
+            encoder=name,
+            encoder_params=params,
+            encoder_state=state,
+            device=resolve_device(self.device),
+            checkpoint=None if self.checkpoint is None else os.fspath(self.checkpoint),
+            verbose=self.verbose,
+            **settings,
+        )
+        encoder = ENCODERS[name](**params)
+        encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
+        elements = set(graphs.elements) | set(start["elements"] if start else ())
+        config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
+        return self._set_fitted(encoder, config, history)
+
+    def _set_fitted(self, encoder: Any, config: dict[str, Any], history: list) -> PretrainedCrystalEmbedder:
+        self.encoder_ = encoder.eval()
+        self.config_ = config
+        self.elements_ = np.array(config["elements"])
+        self.history_ = history
+        self.n_features_out_ = self._n_features_out = encoder.graph_dim
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the crystals' vectors.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`.
+
+        Returns
+        -------
+        ndarray of shape (n_crystals, n_features_out), float32
+
+        Raises
+        ------
+        InvalidStructureError
+            If a crystal is invalid or holds an element that pretraining has never seen.
+        """
+        check_is_fitted(self)
+        graphs = self._to_graphs(X, self.encoder_.recipe)
+        check_known_elements(graphs, set(self.elements_.tolist()))
+        return embed(self.encoder_, graphs, resolve_device(self.device))
+
+    def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
+        """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.
+
+        Parameters
+        ----------
+        folder : path
+            A weights folder in its place is replaced.
+        card : str or None, default=None
+            Text of the folder's README.md; None writes the settings.
+        """
+        check_is_fitted(self)
+        if card is None:
+            lines = [f"- {key}: {value}" for key, value in self.config_.items() if key not in ("elements", "sha256")]
+            card = "\n".join([f"# {self.config_['method']}, {self.encoder_.name}", "", *lines, ""])
+        save_encoder(folder, self.encoder_, {"version": __version__, **self.config_}, card)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, **params: Any) -> PretrainedCrystalEmbedder:
+        """Return a fitted embedder with the weights of a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Written by :meth:`save_pretrained`.
+        **params
+            Parameters of the constructor.
+
+        Returns
+        -------
+        PretrainedCrystalEmbedder
+        """
+        _, config = load_encoder(folder)
+        params = {"method": config["method"], "readout": config["encoder_params"]["readout"], **params}
+        return cls(weights=os.fspath(folder), **params).fit([])

@@ -1,0 +1,437 @@
+"""Finetuning as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import GradientNormClipping
+from skorch.helper import predefined_split
+from sklearn.base import RegressorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch_geometric.data import Batch
+
+from crystalssl.encoders import ENCODERS, READOUTS, Encoder
+from crystalssl.estimators._base import PREDICTION_BATCH_SIZE, CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.estimators._target import TargetScaler, check_y
+from crystalssl.graphs import CrystalGraphs
+from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet, load_encoder
+from crystalssl.training._callbacks import FinalWeights, Progress, WarmupCosine
+from crystalssl.training._net import resolve_device, train
+from crystalssl.training._pretrain import epochs_of
+from crystalssl.training._seeding import derive_seed, seeded
+
+__all__ = ["CrystalSSLRegressor", "PropertyNetwork"]
+
+_LOSSES: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "mse": nn.MSELoss, "huber": nn.SmoothL1Loss}
+
+
+class PropertyNetwork(nn.Module):
+    """An encoder with a multilayer perceptron on top.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pretrained or not.
+    n_targets : int
+        Number of outputs.
+    head_dim : int
+        Width of the hidden layer.
+    dropout : float
+        Before each of the two layers of the head.
+    freeze_encoder : bool
+        Keep the encoder as it is: neither its weights nor its batch statistics change.
+    """
+
+    def __init__(self, encoder: Encoder, n_targets: int, head_dim: int, dropout: float, freeze_encoder: bool):
+        super().__init__()
+        self.encoder = encoder
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            encoder.requires_grad_(False)
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(encoder.graph_dim, head_dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(head_dim, n_targets),
+        )
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return predictions of shape (n_crystals, n_targets)."""
+        return self.head(self.encoder(batch).graph)
+
+    def train(self, mode: bool = True) -> PropertyNetwork:
+        """Set the mode of all but a frozen encoder."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+
+class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
+    """Predict properties of crystals by finetuning a pretrained encoder.
+
+    Parameters
+    ----------
+    pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="barlow"
+        Where the encoder's weights come from: a method whose weights ship with crystalssl ("barlow", "simsiam"), a
+        weights folder, an embedder (cloned and fitted on X; a fitted one goes in as
+        ``FrozenEstimator(embedder)``), or None for random weights.
+    encoder : str or None, default=None
+        Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
+    readout : {"mean", "mean+max+min"}, default="mean+max+min"
+        How atoms are pooled into crystals.
+    head_dim : int, default=128
+        Width of the hidden layer between the crystal's vector and the prediction.
+    dropout : float, default=0.0
+        Dropout in the head.
+    freeze_encoder : bool, default=False
+        Train the head only.
+    loss : {"l1", "mse", "huber"}, default="l1"
+        Loss of the scaled targets.
+    target_transform : {"auto", "log", None}, default="auto"
+        "log" learns the logarithm of the target; "auto" does so if the training values are all positive and span more
+        than a decade between their 5th and 95th percentiles. Either way targets are standardised on training rows.
+    max_epochs : int, default=100
+        Passes over the training crystals.
+    batch_size : int, default=32
+        Crystals per step.
+    learning_rate : float, default=2e-3
+        Peak rate of AdamW, after a linear warm-up over a tenth of the steps and before a cosine decay.
+    encoder_learning_rate : float or None, default=None
+        Peak rate of the encoder's weights; None is `learning_rate`.
+    weight_decay : float, default=0.01
+        Of AdamW.
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient.
+    ema_decay : float, default=0.995
+        Predictions use an exponential moving average of the weights with this decay per step; 0 uses the weights.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the training crystals, stop when their loss has not improved for `patience`
+        epochs, and restore the best epoch.
+    validation_fraction : float, default=0.1
+        Share held out if `early_stopping`.
+    patience : int, default=20
+        Epochs without improvement.
+    ensemble_size : int, default=1
+        Networks trained from different seeds, whose predictions are averaged.
+    warm_start : bool, default=False
+        Go on from the networks of the last `fit`.
+    device : str, default="auto"
+        Torch device; "auto" is the GPU if there is one.
+    n_jobs : int or None, default=None
+        Processes that turn structures into graphs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of head, shuffling, dropout and held-out crystals.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The (first) fitted net; ``net_.module_`` is the torch module.
+    nets_ : list of skorch.NeuralNet
+        All nets of the ensemble.
+    history_ : list of dict
+        Losses of each epoch of the first net.
+    n_targets_ : int
+        Number of targets.
+    elements_ : ndarray of int
+        Atomic numbers that pretraining or training has seen; empty if any are allowed (``pretrain=None``).
+
+    See Also
+    --------
+    PretrainedCrystalEmbedder : The encoder's vectors, for other estimators.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import Pipeline
+    >>> from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
+    >>> from crystalssl.datasets import load_prototypes
+    >>> X, y = load_prototypes(return_X_y=True)
+    >>> model = Pipeline([
+    ...     ("graphs", CrystalGraphTransformer()),
+    ...     ("model", CrystalSSLRegressor(pretrain="barlow", max_epochs=2, random_state=0)),
+    ... ])
+    >>> model.fit(X[:50], y[:50]).predict(X[50:]).shape == y[50:].shape
+    True
+    """
+
+    _parameter_constraints = {
+        "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
+        "encoder": [StrOptions(set(ENCODERS)), None],
+        "readout": [StrOptions(set(READOUTS))],
+        "head_dim": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "freeze_encoder": ["boolean"],
+        "loss": [StrOptions(set(_LOSSES))],
+        "target_transform": [StrOptions({"auto", "log"}), None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "ema_decay": [Interval(Real, 0, 1, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "ensemble_size": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        pretrain: Any = "barlow",
+        *,
+        encoder: str | None = None,
+        readout: str = "mean+max+min",
+        head_dim: int = 128,
+        dropout: float = 0.0,
+        freeze_encoder: bool = False,
+        loss: str = "l1",
+        target_transform: str | None = "auto",
+        max_epochs: int = 100,
+        batch_size: int = 32,
+        learning_rate: float = 2e-3,
+        encoder_learning_rate: float | None = None,
+        weight_decay: float = 0.01,
+        gradient_clip: float | None = 1.0,
+        ema_decay: float = 0.995,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 20,
+        ensemble_size: int = 1,
+        warm_start: bool = False,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.pretrain = pretrain
+        self.encoder = encoder
+        self.readout = readout
+        self.head_dim = head_dim
+        self.dropout = dropout
+        self.freeze_encoder = freeze_encoder
+        self.loss = loss
+        self.target_transform = target_transform
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
+        self.ema_decay = ema_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.ensemble_size = ensemble_size
+        self.warm_start = warm_start
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> CrystalSSLRegressor:
+        """Finetune on labelled crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`.
+        y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
+            Targets, in any unit.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidStructureError
+            If a crystal is invalid.
+        WeightsError
+            If the weights named by `pretrain` cannot be loaded.
+        """
+        self._validate_params()
+        random_state = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        previous = getattr(self, "nets_", []) if self.warm_start else []
+        weights, elements, graphs = self._pretrained(X)
+        values = check_y(y, len(graphs))
+        if len(graphs) < 2:
+            raise ValueError("X holds one crystal; training needs at least two")
+
+        rows = np.arange(len(graphs))
+        n_valid = 0
+        if self.early_stopping:
+            rows = random_state.permutation(rows)
+            n_valid = max(1, round(self.validation_fraction * len(graphs)))
+            if len(graphs) - n_valid < 2:
+                raise ValueError(
+                    f"of {len(graphs)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
+                    "validation_fraction or set early_stopping=False"
+                )
+        train_rows, valid_rows = np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
+        # A warm start keeps the scale that the head was trained on.
+        scaler = self.scaler_ if previous else TargetScaler(self.target_transform).fit(values[train_rows])
+        scaled = scaler.scale(values)
+        training = CrystalDataset(graphs, scaled, train_rows)
+        validation = CrystalDataset(graphs, scaled, valid_rows) if n_valid else None
+
+        nets = []
+        for member in range(self.ensemble_size):
+            seed = draw_seed(random_state)
+            if member < len(previous):
+                module = previous[member].module_
+            else:
+                module = self._build_module(weights, values.shape[1], seed)
+            nets.append(self._train(module, training, validation, device, seed, member))
+        # Nothing of a fitted estimator changes before all is done.
+        self.nets_ = nets
+        self.net_ = nets[0]
+        self.history_ = epochs_of(self.net_)
+        self.scaler_ = scaler
+        self.n_targets_ = values.shape[1]
+        self.single_target_ = np.ndim(y) == 1
+        self.elements_ = np.array(sorted(elements | set(graphs.elements)) if elements else [], dtype=int)
+        return self
+
+    def _pretrained(self, X: Any) -> tuple[Any, set[int], CrystalGraphs]:
+        """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
+        source = self.pretrain
+        if source is None:
+            name = self.encoder or "cgcnn"
+            graphs = self._to_graphs(X, ENCODERS[name].recipe)
+            return lambda: ENCODERS[name](readout=self.readout), set(), graphs
+        if isinstance(source, (str, os.PathLike)):
+            loaded, config = load_encoder(source, readout=self.readout)
+            graphs = self._to_graphs(X, loaded.recipe)
+            elements = set(config["elements"])
+        else:
+            if not isinstance(source, FrozenEstimator):
+                name = source.encoder or "cgcnn"
+                graphs = self._to_graphs(X, ENCODERS[name].recipe)
+                source = clone(source).fit(graphs)
+            loaded = source.encoder_
+            graphs = self._to_graphs(X, loaded.recipe)
+            elements = set(source.elements_.tolist())
+        if self.encoder not in (None, loaded.name):
+            raise ValueError(
+                f"the pretrained weights are of the encoder {loaded.name!r}, not {self.encoder!r}; leave encoder=None"
+            )
+
+        def build() -> Encoder:
+            encoder = type(loaded)(**{**loaded.config, "readout": self.readout})
+            encoder.load_state_dict(loaded.state_dict())
+            return encoder
+
+        return build, elements, graphs
+
+    def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:
+        with seeded(derive_seed(seed, 0)):
+            return PropertyNetwork(build_encoder(), n_targets, self.head_dim, self.dropout, self.freeze_encoder)
+
+    def _train(self, module, training, validation, device: str, seed: int, member: int) -> CrystalNet:
+        n_batches = len(BatchIterator(training, self.batch_size, shuffle=True))
+        monitor = "valid_loss" if validation else None
+        callbacks: list[tuple[str, Any]] = [
+            ("schedule", WarmupCosine(n_batches, self.max_epochs)),
+            ("final_weights", FinalWeights(self.ema_decay, monitor, self.patience)),
+        ]
+        if self.gradient_clip is not None:
+            callbacks.append(("clip", GradientNormClipping(self.gradient_clip)))
+        if self.verbose:
+            name = "finetuning" if self.pretrain is not None else "training"
+            if self.ensemble_size > 1:
+                name += f" {member + 1}/{self.ensemble_size}"
+            callbacks.append(("progress", Progress(n_batches, self.max_epochs, name)))
+        encoder_rate = self.learning_rate if self.encoder_learning_rate is None else self.encoder_learning_rate
+        net = CrystalNet(
+            module,
+            criterion=_LOSSES[self.loss],
+            optimizer=torch.optim.AdamW,
+            optimizer__weight_decay=self.weight_decay,
+            optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
+            lr=self.learning_rate,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            train_split=predefined_split(validation) if validation else None,
+            callbacks=callbacks,
+            callbacks__print_log=None,
+            device=device,
+            seed=derive_seed(seed, 1),
+            verbose=0,
+        ).initialize()
+        train(net, training)
+        return release(net)
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the property of crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`.
+        return_std : bool, default=False
+            Return the standard deviation over the ensemble as well.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_crystals,) or (n_crystals, n_targets)
+            Predictions in the unit of the training targets.
+        y_std : ndarray of the same shape
+            Only with ``return_std=True``.
+
+        Raises
+        ------
+        InvalidStructureError
+            If a crystal is invalid, or holds an element that neither pretraining nor training has seen.
+        """
+        check_is_fitted(self)
+        if return_std and len(self.nets_) < 2:
+            raise ValueError("return_std=True takes an ensemble; set ensemble_size to at least 2 and fit again")
+        graphs = self._to_graphs(X, self.net_.module_.encoder.recipe)
+        if self.elements_.size:
+            check_known_elements(graphs, set(self.elements_.tolist()))
+        device = resolve_device(self.device)
+        dataset = CrystalDataset(graphs)
+        members = np.stack([self.scaler_.restore(_predict(net.module_, dataset, device)) for net in self.nets_])
+        if self.single_target_:
+            members = members[:, :, 0]
+        mean = members.mean(axis=0)
+        return (mean, members.std(axis=0, ddof=1)) if return_std else mean
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+@torch.inference_mode()
+def _predict(module: nn.Module, dataset: CrystalDataset, device: str) -> np.ndarray:
+    module = module.to(device).eval()
+    outputs = [module(batch.to(device)).cpu().numpy() for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE)]
+    module.cpu()
+    return np.concatenate(outputs)
+
+
+def release(net: CrystalNet) -> CrystalNet:
+    """Move a trained net to the CPU and drop what only training needs: optimizer state and training data."""
+    net.set_params(device="cpu", train_split=None)
+    net.module_.cpu().zero_grad(set_to_none=True)
+    net.optimizer_ = None
+    return net

@@ -1,0 +1,75 @@
+"""Targets, brought to a scale that a network can learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["TargetScaler", "check_y"]
+
+
+def check_y(y: Any, n_crystals: int) -> np.ndarray:
+    """Return y as float64 of shape (n_crystals, n_targets), or raise a ValueError that names the item."""
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        for index, value in enumerate(y):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"y[{index}] is {value!r}, not a number") from error
+        raise ValueError(f"y is not numeric: {error}") from error
+    if values.ndim not in (1, 2):
+        raise ValueError(f"y has shape {values.shape}; expected (n_crystals,) or (n_crystals, n_targets)")
+    if len(values) != n_crystals:
+        raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} values; they must be of equal length")
+    if not np.isfinite(values).all():
+        index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+        raise ValueError(
+            f"y[{', '.join(map(str, index))}] is {values[index]}; leave out the crystals without a finite value"
+        )
+    return values.reshape(n_crystals, -1)
+
+
+class TargetScaler:
+    """Standardise each target, after taking its logarithm if that is asked for.
+
+    Parameters
+    ----------
+    transform : {"auto", "log", None}
+        "auto" takes the logarithm of a target whose values are all positive and span more than a decade between their
+        5th and 95th percentiles.
+    """
+
+    def __init__(self, transform: str | None):
+        self.transform = transform
+
+    def fit(self, y: np.ndarray) -> TargetScaler:
+        """Learn the scale from training targets of shape (n_crystals, n_targets)."""
+        if self.transform == "log" and (y <= 0).any():
+            index = int(np.argwhere(y <= 0)[0, 0])
+            raise ValueError(f'y[{index}] is {y[index]}, which has no logarithm; set target_transform to "auto" or None')
+        if self.transform == "auto":
+            low, high = np.quantile(y, [0.05, 0.95], axis=0)
+            self.log_ = (y > 0).all(axis=0) & (high > 10 * low)
+        else:
+            self.log_ = np.full(y.shape[1], self.transform == "log")
+        logged = self._log(y)
+        self.mean_ = logged.mean(axis=0)
+        scale = logged.std(axis=0)
+        # A constant target is its mean; dividing by zero would make it NaN.
+        self.scale_ = np.where(scale > 1e-12 * np.maximum(1, abs(self.mean_)), scale, 1.0)
+        return self
+
+    def _log(self, y: np.ndarray) -> np.ndarray:
+        return np.where(self.log_, np.log(np.where(self.log_, y, 1.0)), y)
+
+    def scale(self, y: np.ndarray) -> np.ndarray:
+        """Return what the network learns, float32."""
+        return ((self._log(y) - self.mean_) / self.scale_).astype(np.float32)
+
+    def restore(self, scaled: np.ndarray) -> np.ndarray:
+        """Return what the user knows, float64."""
+        y = scaled.astype(np.float64) * self.scale_ + self.mean_
+        return np.where(self.log_, np.exp(np.where(self.log_, y, 0.0)), y)

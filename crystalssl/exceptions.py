@@ -1,0 +1,61 @@
+"""Exceptions and warnings raised by crystalssl.
+
+Every exception derives from :class:`CrystalSSLError` and from the standard exception that scikit-learn users would
+expect in its place, so that ``except ValueError`` keeps working.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CrystalSSLError",
+    "DatasetError",
+    "InvalidStructureError",
+    "NotACrystalError",
+    "RecipeMismatchError",
+    "SkippedStructureWarning",
+    "WeightsError",
+]
+
+
+class CrystalSSLError(Exception):
+    """Base class of all errors raised on purpose by crystalssl."""
+
+
+class InvalidStructureError(CrystalSSLError, ValueError):
+    """A crystal cannot be used as it is (empty, disordered, NaN coordinates, overlapping atoms, …).
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do about it.
+    index : int or None, default=None
+        Position of the offending item in the input.
+    """
+
+    def __init__(self, message: str, index: int | None = None):
+        super().__init__(message)
+        self.index = index
+
+    def __reduce__(self):
+        # Without this, an exception raised in a joblib worker would lose its index on the way back.
+        return type(self), (str(self), self.index)
+
+
+class NotACrystalError(InvalidStructureError, TypeError):
+    """An item is of a type that cannot be read as a crystal."""
+
+
+class RecipeMismatchError(CrystalSSLError, ValueError):
+    """Graphs were built with another recipe (cutoff, number of neighbours) than the one needed."""
+
+
+class WeightsError(CrystalSSLError, OSError):
+    """A weights folder is missing, incomplete, altered, or does not fit the encoder."""
+
+
+class DatasetError(CrystalSSLError, OSError):
+    """A data set file is missing, has the wrong hash, or could not be downloaded."""
+
+
+class SkippedStructureWarning(UserWarning):
+    """Crystals were left out because they are invalid; the estimator's ``errors_`` lists them."""

@@ -1,0 +1,8 @@
+"""Structures in, columnar graphs out. Knows numpy and pymatgen; imports nothing from the other subpackages."""
+
+from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._recipe import RECIPES, GraphRecipe
+from crystalssl.graphs._structures import check_structures
+from crystalssl.graphs._transformer import CrystalGraphTransformer
+
+__all__ = ["RECIPES", "CrystalGraphTransformer", "CrystalGraphs", "GraphRecipe", "check_structures"]

@@ -1,0 +1,413 @@
+"""Columnar storage of many crystal graphs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crystalssl.exceptions import DatasetError, RecipeMismatchError
+from crystalssl.graphs._neighbors import Edges, find_edges
+from crystalssl.graphs._recipe import GraphRecipe
+from crystalssl.graphs._structures import CrystalArrays
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+__all__ = ["CHUNK_SIZE", "CrystalGraphs", "concatenate_ranges"]
+
+CHUNK_SIZE = 128
+"""Crystals per call of the neighbour search."""
+
+_COLUMNS = {
+    "atomic_numbers": np.uint8,
+    "positions": np.float64,
+    "lattice": np.float64,
+    "neighbors": np.int32,
+    "images": np.int8,
+    "distances": np.float32,
+    "atom_offsets": np.int64,
+    "edge_offsets": np.int64,
+}
+
+
+def concatenate_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return ``[s, s+1, …, s+l-1]`` for every (s, l), end to end, without a Python loop."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+
+
+class CrystalGraphs(Sequence):
+    """Graphs of many crystals, all arrays end to end.
+
+    Made by :class:`~crystalssl.CrystalGraphTransformer`. It has a length and takes an integer (giving one PyG `Data`),
+    a slice, an index array or a boolean mask (giving `CrystalGraphs`), so that scikit-learn splits it like an array.
+
+    Parameters
+    ----------
+    recipe : GraphRecipe
+        How the graphs were built. Graphs of different recipes are never mixed.
+    atomic_numbers : ndarray of shape (n_atoms,), uint8
+        Of all crystals' atoms, end to end.
+    positions : ndarray of shape (n_atoms, 3), float64
+        Cartesian coordinates in Å.
+    lattice : ndarray of shape (n_crystals, 3, 3), float64
+        Lattice vectors in rows, in Å.
+    neighbors : ndarray of shape (n_edges,), int32
+        Index of the neighbouring atom within its crystal. Edges are sorted by centre, then distance.
+    images : ndarray of shape (n_edges, 3), int8
+        Lattice translations that lead from the neighbour's site to the neighbour.
+    distances : ndarray of shape (n_edges,), float32
+        In Å.
+    atom_offsets : ndarray of shape (n_crystals + 1,), int64
+        The atoms of crystal ``i`` are ``atom_offsets[i]:atom_offsets[i + 1]``.
+    edge_offsets : ndarray of shape (n_atoms + 1,), int64
+        The edges centred on atom ``a`` are ``edge_offsets[a]:edge_offsets[a + 1]``.
+
+    Examples
+    --------
+    >>> from pymatgen.core import Lattice, Structure
+    >>> from crystalssl import CrystalGraphTransformer
+    >>> salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> graphs = CrystalGraphTransformer().fit_transform([salt, salt.get_primitive_structure()])
+    >>> graphs
+    CrystalGraphs(2 crystals, 10 atoms, 180 edges, cutoff=8.0, max_neighbors=12)
+    >>> graphs[1].z.tolist(), len(graphs[:1]), len(graphs[[1, 1, 0]])
+    ([11, 17], 1, 3)
+    """
+
+    def __init__(
+        self,
+        recipe: GraphRecipe,
+        *,
+        atomic_numbers: np.ndarray,
+        positions: np.ndarray,
+        lattice: np.ndarray,
+        neighbors: np.ndarray,
+        images: np.ndarray,
+        distances: np.ndarray,
+        atom_offsets: np.ndarray,
+        edge_offsets: np.ndarray,
+    ):
+        self.recipe = recipe
+        self.atomic_numbers = atomic_numbers
+        self.positions = positions
+        self.lattice = lattice
+        self.neighbors = neighbors
+        self.images = images
+        self.distances = distances
+        self.atom_offsets = atom_offsets
+        self.edge_offsets = edge_offsets
+        sizes = {
+            "atomic_numbers": (self.n_atoms,),
+            "positions": (self.n_atoms, 3),
+            "lattice": (len(self), 3, 3),
+            "neighbors": (self.n_edges,),
+            "images": (self.n_edges, 3),
+            "distances": (self.n_edges,),
+            "edge_offsets": (self.n_atoms + 1,),
+        }
+        for name, shape in sizes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, but the offsets call for {shape}")
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_arrays(
+        cls, crystals: Iterable[CrystalArrays], recipe: GraphRecipe, *, n_jobs: int | None = None
+    ) -> CrystalGraphs:
+        """Find the neighbours of validated crystals and store them.
+
+        Parameters
+        ----------
+        crystals : iterable of CrystalArrays
+            Atomic numbers, positions (Å) and lattice (Å) of each crystal.
+        recipe : GraphRecipe
+            Cutoff and number of neighbours.
+        n_jobs : int or None, default=None
+            Processes; None means 1 unless in a joblib context.
+
+        Returns
+        -------
+        CrystalGraphs
+        """
+        from joblib import Parallel, delayed, effective_n_jobs
+
+        crystals = list(crystals)
+        if not crystals:
+            raise ValueError("no crystals were given; at least one is needed")
+        starts = range(0, len(crystals), CHUNK_SIZE)
+        chunks: list[Edges]
+        if effective_n_jobs(n_jobs) == 1:
+            chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts]
+        else:
+            chunks = Parallel(n_jobs=n_jobs)(
+                delayed(find_edges)(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts
+            )
+        counts = np.concatenate([chunk.counts for chunk in chunks])
+        return cls(
+            recipe,
+            atomic_numbers=np.concatenate([c.atomic_numbers for c in crystals]),
+            positions=np.concatenate([c.positions for c in crystals]),
+            lattice=np.stack([c.lattice for c in crystals]),
+            neighbors=np.concatenate([chunk.neighbors for chunk in chunks]),
+            images=np.concatenate([chunk.images for chunk in chunks]),
+            distances=np.concatenate([chunk.distances for chunk in chunks]),
+            atom_offsets=_offsets(np.array([len(c.positions) for c in crystals])),
+            edge_offsets=_offsets(counts),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CrystalGraphs]) -> CrystalGraphs:
+        """Join graphs of the same recipe end to end.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If the recipes differ.
+        """
+        if not parts:
+            raise ValueError("no CrystalGraphs were given; at least one is needed")
+        for part in parts[1:]:
+            part.check_recipe(parts[0].recipe)
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in _COLUMNS
+            if not name.endswith("offsets")
+        }
+        for name in ("atom_offsets", "edge_offsets"):
+            columns[name] = _offsets(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+        return cls(parts[0].recipe, **columns)
+
+    # ------------------------------------------------------------------ sequence
+
+    def __len__(self) -> int:
+        return len(self.atom_offsets) - 1
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Tuple ``(n_crystals,)``; tells scikit-learn to index with arrays instead of item by item."""
+        return (len(self),)
+
+    @property
+    def ndim(self) -> int:
+        """Always 1."""
+        return 1
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of all crystals."""
+        return int(self.atom_offsets[-1])
+
+    @property
+    def n_edges(self) -> int:
+        """Number of directed edges of all crystals."""
+        return int(self.edge_offsets[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the columns."""
+        return sum(getattr(self, name).nbytes for name in _COLUMNS)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that occur, ascending."""
+        return tuple(np.flatnonzero(np.bincount(self.atomic_numbers)).tolist())
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):  # scikit-learn indexes arrays with (rows, ...)
+            if len(key) != 2 or key[1] is not Ellipsis:
+                raise IndexError("CrystalGraphs has one axis, the crystals")
+            key = key[0]
+        if isinstance(key, (int, np.integer)):
+            return self._data(range(len(self))[key])
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return self._slice(start, max(start, stop))
+            key = np.arange(start, stop, step)
+        key = np.asarray(key)
+        if key.dtype == bool:
+            if key.shape != self.shape:
+                raise IndexError(f"the boolean mask has shape {key.shape}, but there are {len(self)} crystals")
+            key = np.flatnonzero(key)
+        elif key.size == 0:
+            key = key.astype(np.int64)
+        if key.ndim != 1 or not np.issubdtype(key.dtype, np.integer):
+            raise IndexError("index CrystalGraphs with an integer, a slice, a 1-D integer array or a boolean mask")
+        out_of_range = (key < -len(self)) | (key >= len(self))
+        if out_of_range.any():
+            raise IndexError(f"index {key[out_of_range][0]} is out of range for {len(self)} crystals")
+        return self._take(np.where(key < 0, key + len(self), key))
+
+    def __iter__(self) -> Iterator[Data]:
+        return (self._data(i) for i in range(len(self)))
+
+    def _slice(self, start: int, stop: int) -> CrystalGraphs:
+        # Views of the columns: a slice copies nothing but the offsets.
+        atoms = slice(self.atom_offsets[start], self.atom_offsets[stop])
+        edges = slice(self.edge_offsets[atoms.start], self.edge_offsets[atoms.stop])
+        edge_offsets = self.edge_offsets[atoms.start : atoms.stop + 1]
+        return CrystalGraphs(
+            self.recipe,
+            atomic_numbers=self.atomic_numbers[atoms],
+            positions=self.positions[atoms],
+            lattice=self.lattice[start:stop],
+            neighbors=self.neighbors[edges],
+            images=self.images[edges],
+            distances=self.distances[edges],
+            atom_offsets=self.atom_offsets[start : stop + 1] - self.atom_offsets[start],
+            edge_offsets=edge_offsets - edge_offsets[0],
+        )
+
+    def _take(self, crystals: np.ndarray) -> CrystalGraphs:
+        n_atoms = np.diff(self.atom_offsets)[crystals]
+        atoms = concatenate_ranges(self.atom_offsets[crystals], n_atoms)
+        first, last = self.edge_offsets[self.atom_offsets[crystals]], self.edge_offsets[self.atom_offsets[crystals + 1]]
+        edges = concatenate_ranges(first, last - first)
+        return CrystalGraphs(
+            self.recipe,
+            atomic_numbers=self.atomic_numbers[atoms],
+            positions=self.positions[atoms],
+            lattice=self.lattice[crystals],
+            neighbors=self.neighbors[edges],
+            images=self.images[edges],
+            distances=self.distances[edges],
+            atom_offsets=_offsets(n_atoms),
+            edge_offsets=_offsets(np.diff(self.edge_offsets)[atoms]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"CrystalGraphs({len(self)} crystals, {self.n_atoms} atoms, {self.n_edges} edges, "
+            f"cutoff={self.recipe.cutoff}, max_neighbors={self.recipe.max_neighbors})"
+        )
+
+    # ------------------------------------------------------------------ recipe
+
+    def check_recipe(self, recipe: GraphRecipe) -> None:
+        """Raise RecipeMismatchError unless the graphs were built by `recipe`."""
+        if self.recipe != recipe:
+            raise RecipeMismatchError(
+                f"the graphs were built with {self.recipe}, but {recipe} is needed; build them again with "
+                f"CrystalGraphTransformer(cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors})"
+            )
+
+    # ------------------------------------------------------------------ PyG
+
+    def _data(self, index: int) -> Data:
+        import torch
+        from torch_geometric.data import Data
+
+        graph = self._slice(index, index + 1)
+        centers = np.repeat(np.arange(graph.n_atoms), np.diff(graph.edge_offsets))
+        edge_index = np.stack([graph.neighbors, centers]).astype(np.int64)
+        return Data(
+            z=torch.tensor(graph.atomic_numbers, dtype=torch.long),
+            pos=torch.tensor(graph.positions),
+            cell=torch.tensor(graph.lattice),
+            edge_index=torch.tensor(edge_index),
+            image=torch.tensor(graph.images),
+            distance=torch.tensor(graph.distances),
+        )
+
+    @classmethod
+    def from_data_list(cls, data_list: Iterable[Data], recipe: GraphRecipe) -> CrystalGraphs:
+        """Collect PyG `Data` as made by indexing or iterating over `CrystalGraphs`.
+
+        Parameters
+        ----------
+        data_list : iterable of torch_geometric.data.Data
+            With ``z``, ``pos``, ``cell``, ``edge_index`` (neighbour, centre; sorted by centre), ``image``, ``distance``.
+        recipe : GraphRecipe
+            The recipe that they were built by.
+        """
+        data_list = list(data_list)
+        counts = []
+        for i, data in enumerate(data_list):
+            centers = data.edge_index[1].numpy()
+            if (np.diff(centers) < 0).any():
+                raise ValueError(f"item {i}: the edges are not sorted by their centre, edge_index[1]")
+            counts.append(np.bincount(centers, minlength=len(data.z)))
+        columns = {
+            "atomic_numbers": [d.z for d in data_list],
+            "positions": [d.pos for d in data_list],
+            "lattice": [d.cell.reshape(1, 3, 3) for d in data_list],
+            "neighbors": [d.edge_index[0] for d in data_list],
+            "images": [d.image for d in data_list],
+            "distances": [d.distance for d in data_list],
+        }
+        return cls(
+            recipe,
+            atom_offsets=_offsets(np.array([len(d.z) for d in data_list])),
+            edge_offsets=_offsets(np.concatenate(counts)),
+            **{name: np.concatenate([np.asarray(p) for p in v]).astype(_COLUMNS[name]) for name, v in columns.items()},
+        )
+
+    # ------------------------------------------------------------------ disk
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the columns to a new folder, one ``.npy`` file each, beside ``graphs.json``.
+
+        Parameters
+        ----------
+        folder : path
+            Must not exist yet. It appears only when everything is written.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists already; remove it or choose another name")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name in _COLUMNS:
+                np.save(partial / f"{name}.npy", getattr(self, name))
+            meta = {"format": 1, "recipe": self.recipe.to_dict(), "n_crystals": len(self)}
+            (partial / "graphs.json").write_text(json.dumps(meta, indent=2))
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> CrystalGraphs:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+            A folder written by :meth:`save`.
+        mmap : bool, default=True
+            Map the files into memory instead of reading them, so that graphs larger than memory can be used.
+
+        Raises
+        ------
+        DatasetError
+            If a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            meta = json.loads((folder / "graphs.json").read_text())
+            columns = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r" if mmap else None, allow_pickle=False)
+                for name in _COLUMNS
+            }
+            for name, dtype in _COLUMNS.items():
+                if columns[name].dtype != dtype:
+                    raise ValueError(f"{name}.npy holds {columns[name].dtype}, expected {np.dtype(dtype)}")
+            return cls(GraphRecipe(**meta["recipe"]), **columns)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

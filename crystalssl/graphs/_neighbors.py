@@ -1,0 +1,161 @@
+"""Neighbour lists of many crystals at once.
+
+pymatgen's compiled cell-list search finds candidates crystal by crystal; ordering and cutting, which cost more than the
+search when done per crystal, are done in one sort for a whole chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crystalssl.exceptions import InvalidStructureError
+from crystalssl.graphs._recipe import GraphRecipe
+from crystalssl.graphs._structures import MIN_DISTANCE, CrystalArrays, cell_volume
+
+__all__ = ["SHELL_TOLERANCE", "Edges", "check_distances", "find_edges"]
+
+SHELL_TOLERANCE = 1e-4
+"""Distances (Å) that differ by less count as one shell. Well above the rounding of coordinates in CIF and float32 files."""
+
+_PERIODIC = np.ones(3, dtype=np.int64)
+
+
+class Edges(NamedTuple):
+    """The edges of a chunk of crystals, sorted by centre, then distance."""
+
+    neighbors: np.ndarray  # (n_edges,) int32, index of the neighbouring atom within its crystal
+    images: np.ndarray  # (n_edges, 3) int8, lattice translations of the neighbour
+    distances: np.ndarray  # (n_edges,) float32, Å
+    counts: np.ndarray  # (n_atoms,) int64, edges of each centre
+
+
+_Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # centres, neighbours, images, distances
+
+
+def _search(crystal: CrystalArrays, radius: float) -> _Pairs:
+    """All pairs within `radius`, among them every atom with itself at distance zero."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    return find_points_in_spheres(
+        crystal.positions, crystal.positions, r=radius, pbc=_PERIODIC, lattice=crystal.lattice, tol=1e-8
+    )
+
+
+def _candidates(crystal: CrystalArrays, recipe: GraphRecipe) -> _Pairs:
+    """All pairs within a radius that is certain to hold what the recipe keeps, atoms with themselves included."""
+    k = recipe.max_neighbors
+    if k is None:
+        return _search(crystal, recipe.cutoff)
+    n_atoms = len(crystal.positions)
+    # 1.25 times the radius of the sphere that holds k + 1 atoms at the crystal's mean density, then grown as needed.
+    sphere = (k + 1) * cell_volume(crystal.lattice) / n_atoms
+    radius = min(recipe.cutoff, 1.25 * (3 * sphere / (4 * np.pi)) ** (1 / 3))
+    while True:
+        found = _search(crystal, radius)
+        if radius >= recipe.cutoff:
+            return found
+        # The k-th neighbour's whole shell must lie inside the sphere.
+        complete = found[0][found[3] <= radius - SHELL_TOLERANCE]
+        if np.bincount(complete, minlength=n_atoms).min() > k:  # more than k, for the atom itself is counted too
+            return found
+        radius = min(recipe.cutoff, 1.3 * radius)
+
+
+def _sort_order(centers: np.ndarray, distances: np.ndarray, neighbors: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Order by (centre, distance rounded to 1e-5 Å, neighbour, image): the same on every machine."""
+    keys = [centers, np.rint(distances * 1e5).astype(np.int64), neighbors, *(images - images.min(axis=0)).T]
+    widths = [int(key.max()).bit_length() for key in keys]
+    if sum(widths) > 63:
+        return np.lexsort(keys[::-1])
+    # Packed into one integer, the six keys sort several times faster than with lexsort.
+    packed = np.zeros(len(centers), dtype=np.int64)
+    for key, width in zip(keys, widths, strict=True):
+        packed <<= width
+        packed |= key
+    return np.argsort(packed)
+
+
+def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_index: int = 0) -> Edges:
+    """Find the neighbours of every atom of every crystal.
+
+    Parameters
+    ----------
+    crystals : sequence of CrystalArrays
+        Some hundred at a time: enough to spread numpy's overhead, few enough to stay in cache.
+    recipe : GraphRecipe
+        Cutoff (Å) and number of neighbours.
+    first_index : int, default=0
+        Position of the first crystal in the user's input, for error messages.
+
+    Returns
+    -------
+    Edges
+        Sorted by centre (in the order of the crystals and their atoms), then distance.
+
+    Raises
+    ------
+    InvalidStructureError
+        If two atoms are closer than 0.1 Å, or a cell is so skewed that images do not fit into a byte.
+    """
+    sizes = np.array([len(crystal.positions) for crystal in crystals])
+    first_atom = np.concatenate([[0], np.cumsum(sizes)])
+    found = [_candidates(crystal, recipe) for crystal in crystals]
+    centers = np.concatenate([f[0] + start for f, start in zip(found, first_atom, strict=False)])
+    neighbors = np.concatenate([f[1] for f in found])
+    images = np.concatenate([f[2] for f in found]).astype(np.int64).reshape(-1, 3)
+    distances = np.concatenate([f[3] for f in found])
+
+    apart = (distances > 1e-8) | (centers != neighbors + np.repeat(first_atom[:-1], [len(f[0]) for f in found]))
+    centers, neighbors, images, distances = centers[apart], neighbors[apart], images[apart], distances[apart]
+    n_atoms = int(first_atom[-1])
+    if len(centers) == 0:  # isolated atoms only
+        return Edges(
+            np.empty(0, np.int32), np.empty((0, 3), np.int8), np.empty(0, np.float32), np.zeros(n_atoms, np.int64)
+        )
+    order = _sort_order(centers, distances, neighbors, images)
+    counts = np.bincount(centers, minlength=n_atoms)
+    if recipe.max_neighbors is not None:
+        sorted_distances = distances[order]
+        starts = np.cumsum(counts) - counts
+        # Atoms with fewer than k candidates keep all of them.
+        kth = np.full(n_atoms, np.inf)
+        enough = counts >= recipe.max_neighbors
+        kth[enough] = sorted_distances[starts[enough] + recipe.max_neighbors - 1]
+        keep = sorted_distances <= np.repeat(kth, counts) + SHELL_TOLERANCE
+        order = order[keep]
+        counts = np.bincount(centers[order], minlength=n_atoms)
+    centers, neighbors, images, distances = centers[order], neighbors[order], images[order], distances[order]
+
+    if distances.min() < MIN_DISTANCE:
+        edge = int(distances.argmin())
+        crystal = int(np.searchsorted(first_atom, centers[edge], side="right")) - 1
+        pair = (int(centers[edge] - first_atom[crystal]), int(neighbors[edge]))
+        raise _too_close(first_index + crystal, pair, float(distances[edge]))
+    if np.abs(images).max() > 127:
+        atom = centers[int(np.abs(images).max(axis=1).argmax())]
+        index = first_index + int(np.searchsorted(first_atom, atom, side="right")) - 1
+        raise InvalidStructureError(
+            f"item {index}: the cell is too skewed or its atoms lie too far outside it (a neighbour is more than 127 "
+            "cells away); pass structure.get_reduced_structure(), with sites inside the cell",
+            index,
+        )
+    return Edges(neighbors.astype(np.int32), images.astype(np.int8), distances.astype(np.float32), counts)
+
+
+def check_distances(crystal: CrystalArrays, index: int) -> None:
+    """Raise InvalidStructureError if two atoms are closer than 0.1 Å."""
+    centers, neighbors, _, distances = _search(crystal, MIN_DISTANCE)
+    for center, neighbor, distance in zip(centers, neighbors, distances, strict=True):
+        if distance > 1e-8 or center != neighbor:
+            raise _too_close(index, (int(center), int(neighbor)), float(distance))
+
+
+def _too_close(index: int, pair: tuple[int, int], distance: float) -> InvalidStructureError:
+    return InvalidStructureError(
+        f"item {index}: atoms {pair[0]} and {pair[1]} are {distance:.3g} Å apart (less than {MIN_DISTANCE} Å); remove "
+        "duplicated sites, e.g. with structure.merge_sites(mode='delete')",
+        index,
+    )

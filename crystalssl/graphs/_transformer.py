@@ -1,0 +1,194 @@
+"""The scikit-learn step from structures to graphs."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
+from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._neighbors import check_distances
+from crystalssl.graphs._recipe import RECIPES, GraphRecipe
+from crystalssl.graphs._structures import CrystalArrays, as_items, crystal_arrays
+
+__all__ = ["CrystalGraphTransformer"]
+
+
+class CrystalGraphTransformer(TransformerMixin, BaseEstimator):
+    """Turn crystals into the graphs that an encoder reads.
+
+    Parameters
+    ----------
+    encoder : str, default="cgcnn"
+        Name of the encoder that will read the graphs; it decides `cutoff` and `max_neighbors`.
+    cutoff : float or None, default=None
+        Largest distance of a neighbour in Å; None takes the encoder's.
+    max_neighbors : int or None, default=None
+        Number of nearest neighbours that each atom keeps, its last shell completed; None takes the encoder's.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with an invalid crystal. "skip" leaves it out, warns and lists it in `errors_`; use it only where
+        nothing else has one row per crystal (not in a Pipeline with `y`).
+    n_jobs : int or None, default=None
+        Processes of the neighbour search. None means 1 unless in a :obj:`joblib.parallel_backend` context.
+    verbose : int, default=0
+        1 prints a line with the size of the graphs.
+
+    Attributes
+    ----------
+    recipe_ : GraphRecipe
+        Rule by which the graphs are built.
+    errors_ : list of (int, str)
+        Index and reason of each crystal that the last `transform` skipped.
+
+    See Also
+    --------
+    crystalssl.CrystalSSLRegressor : Reads these graphs.
+
+    Examples
+    --------
+    >>> from crystalssl import CrystalGraphTransformer
+    >>> from crystalssl.datasets import load_prototypes
+    >>> X, y = load_prototypes(return_X_y=True)
+    >>> graphs = CrystalGraphTransformer().fit_transform(X[:20])
+    >>> len(graphs), graphs.recipe.cutoff
+    (20, 8.0)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012  (scikit-learn's convention)
+        "encoder": [StrOptions(set(RECIPES))],
+        "cutoff": [Interval(Real, 0, None, closed="neither"), None],
+        "max_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+        "on_error": [StrOptions({"raise", "skip"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        encoder: str = "cgcnn",
+        *,
+        cutoff: float | None = None,
+        max_neighbors: int | None = None,
+        on_error: str = "raise",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ):
+        self.encoder = encoder
+        self.cutoff = cutoff
+        self.max_neighbors = max_neighbors
+        self.on_error = on_error
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, X: Any = None, y: Any = None) -> CrystalGraphTransformer:
+        """Validate the parameters; nothing is learnt from the crystals.
+
+        Parameters
+        ----------
+        X : ignored
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        default = RECIPES[self.encoder]
+        self.recipe_ = GraphRecipe(
+            cutoff=float(default.cutoff if self.cutoff is None else self.cutoff),
+            max_neighbors=default.max_neighbors if self.max_neighbors is None else int(self.max_neighbors),
+        )
+        return self
+
+    def transform(self, X: Any) -> CrystalGraphs:
+        """Build the graphs.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`. `CrystalGraphs` of the same recipe pass through.
+
+        Returns
+        -------
+        CrystalGraphs
+            One graph per crystal.
+
+        Raises
+        ------
+        InvalidStructureError
+            With ``on_error="raise"``, if a crystal is invalid; the message names the item.
+        """
+        if not hasattr(self, "recipe_"):
+            self.fit()
+        self.errors_: list[tuple[int, str]] = []
+        if isinstance(X, CrystalGraphs):
+            X.check_recipe(self.recipe_)
+            return X
+        items = as_items(X)
+        if self.on_error == "raise":
+            crystals = [crystal_arrays(item, index) for index, item in enumerate(items)]
+        else:
+            crystals = self._valid(items)
+        graphs = CrystalGraphs.from_arrays(crystals, self.recipe_, n_jobs=self.n_jobs)
+        if self.verbose:
+            print(f"[CrystalGraphTransformer] {graphs}")
+        return graphs
+
+    def _valid(self, items: list[Any]) -> list[CrystalArrays]:
+        crystals = []
+        for index, item in enumerate(items):
+            try:
+                crystal = crystal_arrays(item, index)
+                check_distances(crystal, index)
+                crystals.append(crystal)
+            except InvalidStructureError as error:
+                self.errors_.append((index, str(error)))
+        if self.errors_:
+            warnings.warn(
+                f"{len(self.errors_)} of {len(items)} crystals were skipped, the first because of: "
+                f"{self.errors_[0][1]}. See errors_ for all.",
+                SkippedStructureWarning,
+                stacklevel=3,
+            )
+        return crystals
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the name of the single output column, which `Pipeline.set_output` asks for.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of shape (1,), object
+        """
+        return np.array(["crystal_graph"], dtype=object)
+
+    def set_output(self, *, transform: str | None = None) -> CrystalGraphTransformer:
+        """Accept scikit-learn's output setting, which does not apply: graphs are not a table.
+
+        Parameters
+        ----------
+        transform : ignored
+
+        Returns
+        -------
+        self
+        """
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Stateless: an unfitted transformer can transform, as scikit-learn's FunctionTransformer does.
+        return True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags

@@ -1,0 +1,71 @@
+"""Barlow Twins, as Crystal Twins uses it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from crystalssl.encoders import Encoder
+from crystalssl.pretext._base import TwoViews
+
+__all__ = ["BarlowTwins", "barlow_loss"]
+
+
+def barlow_loss(a: Tensor, b: Tensor, redundancy_weight: float = 0.0051) -> Tensor:
+    """Return the Barlow Twins loss of two projections, eqs. 3-4 of Crystal Twins.
+
+    With ``C_ij = Σ_n a_ni b_nj / (√Σ_n a_ni² √Σ_n b_nj²)``, a and b centred over the batch as in Barlow Twins, it is
+    ``Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij²``.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (n_crystals, d)
+        Projections of two views of the same crystals.
+    redundancy_weight : float, default=0.0051
+        λ.
+
+    Returns
+    -------
+    Tensor
+        A scalar. It is 0 for decorrelated features that agree between the views, and d if the encoder has collapsed to
+        one vector.
+
+    References
+    ----------
+    R. Magar, Y. Wang and A. Barati Farimani, npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.
+    J. Zbontar et al., ICML 2021, arXiv:2103.03230.
+    """
+    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
+    # A feature that is constant over the batch has no correlation: 0, not NaN.
+    scale = a.norm(dim=0)[:, None] * b.norm(dim=0)
+    correlation = (a.T @ b) / scale.clamp(min=1e-12)
+    squares = correlation.square().sum()
+    diagonal = correlation.diagonal()
+    return (1 - diagonal).square().sum() + redundancy_weight * (squares - diagonal.square().sum())
+
+
+class BarlowTwins(TwoViews):
+    """Crystal Twins with the Barlow Twins loss: two views agree, and no two features say the same.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain; CGCNN in the paper.
+    redundancy_weight : float, default=0.0051
+        λ, the weight of the off-diagonal terms.
+    **view_params
+        `projection_dim`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+
+    References
+    ----------
+    R. Magar, Y. Wang and A. Barati Farimani, npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.
+    """
+
+    name = "barlow"
+
+    def __init__(self, encoder: Encoder, redundancy_weight: float = 0.0051, **view_params: float):
+        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
+        self.redundancy_weight = redundancy_weight
+
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return :func:`barlow_loss`."""
+        return barlow_loss(a, b, self.redundancy_weight)

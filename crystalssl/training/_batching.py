@@ -1,0 +1,124 @@
+"""From columnar graphs to PyG batches, in one vectorised step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Batch
+
+from crystalssl.graphs import CrystalGraphs
+from crystalssl.graphs._crystal_graphs import concatenate_ranges
+
+__all__ = ["BatchIterator", "CrystalDataset", "collate"]
+
+
+def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
+    """Join some graphs into one PyG `Batch`.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs
+        The store to take from; only the rows named by `indices` are touched.
+    indices : ndarray of shape (n_crystals,), int
+        Which crystals, in which order.
+
+    Returns
+    -------
+    torch_geometric.data.Batch
+        With the usual ``edge_index`` (neighbour, centre), ``batch`` and ``ptr``, and
+
+        - ``z`` (n_atoms,): atomic numbers; 0 stands for a masked atom;
+        - ``pos`` (n_atoms, 3), ``cell`` (n_crystals, 3, 3): in Å;
+        - ``image`` (n_edges, 3): lattice translations of the neighbours;
+        - ``distance`` (n_edges,): in Å; infinity stands for a masked distance;
+        - ``edge_ptr`` (n_atoms + 1,): the edges of centre ``i`` are ``edge_ptr[i]:edge_ptr[i + 1]``;
+        - ``neighbor_order`` (n_edges,), ``neighbor_ptr`` (n_atoms + 1,): the edges grouped by neighbour, which is what
+          the backward pass of a gather sums over.
+    """
+    n_atoms = np.diff(graphs.atom_offsets)[indices]
+    atoms = concatenate_ranges(graphs.atom_offsets[indices], n_atoms)
+    first_edge = graphs.edge_offsets[graphs.atom_offsets[indices]]
+    n_edges = graphs.edge_offsets[graphs.atom_offsets[indices + 1]] - first_edge
+    edges = concatenate_ranges(first_edge, n_edges)
+
+    ptr = np.concatenate([[0], np.cumsum(n_atoms)])
+    degrees = graphs.edge_offsets[atoms + 1] - graphs.edge_offsets[atoms]
+    centers = np.repeat(np.arange(len(atoms)), degrees)
+    neighbors = graphs.neighbors[edges] + np.repeat(ptr[:-1], n_edges)
+    neighbor_ptr = np.concatenate([[0], np.cumsum(np.bincount(neighbors, minlength=len(atoms)))])
+
+    batch = Batch(
+        z=torch.from_numpy(graphs.atomic_numbers[atoms].astype(np.int64)),
+        pos=torch.from_numpy(graphs.positions[atoms].astype(np.float32)),
+        cell=torch.from_numpy(graphs.lattice[indices].astype(np.float32)),
+        edge_index=torch.from_numpy(np.stack([neighbors, centers])),
+        image=torch.from_numpy(graphs.images[edges].astype(np.float32)),
+        distance=torch.from_numpy(graphs.distances[edges]),
+        edge_ptr=torch.from_numpy(np.concatenate([[0], np.cumsum(degrees)])),
+        neighbor_order=torch.from_numpy(np.argsort(neighbors, kind="stable")),
+        neighbor_ptr=torch.from_numpy(neighbor_ptr),
+        batch=torch.from_numpy(np.repeat(np.arange(len(indices)), n_atoms)),
+        ptr=torch.from_numpy(ptr),
+    )
+    batch._num_graphs = len(indices)
+    return batch
+
+
+class CrystalDataset(Dataset):
+    """Some rows of a store of graphs, with their targets.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs
+        Shared, never copied.
+    y : ndarray of shape (len(graphs), n_targets), float32, or None
+        Targets of all rows of `graphs`.
+    indices : ndarray of int or None, default=None
+        The rows that belong to the data set; None means all.
+    """
+
+    def __init__(self, graphs: CrystalGraphs, y: np.ndarray | None = None, indices: np.ndarray | None = None):
+        self.graphs = graphs
+        self.y = y
+        self.indices = np.arange(len(graphs)) if indices is None else np.asarray(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class BatchIterator:
+    """Iterate over a `CrystalDataset` in batches; PyTorch's `DataLoader` would collate graph by graph.
+
+    Parameters
+    ----------
+    dataset : CrystalDataset
+        What to iterate over.
+    batch_size : int
+        Crystals per batch.
+    shuffle : bool, default=False
+        Draw a new order from torch's global generator at every pass. The last batch is then left out if it holds a
+        single crystal, of which batch normalisation cannot take statistics, unless it is the only one.
+    """
+
+    def __init__(self, dataset: CrystalDataset, batch_size: int, shuffle: bool = False):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self) -> int:
+        n_batches, rest = divmod(len(self.dataset), self.batch_size)
+        return n_batches + bool(rest > (1 if self.shuffle and n_batches else 0))
+
+    def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
+        indices = self.dataset.indices
+        if self.shuffle:
+            indices = indices[torch.randperm(len(indices)).numpy()]
+        for i in range(len(self)):
+            rows = indices[i * self.batch_size : (i + 1) * self.batch_size]
+            y = np.empty((len(rows), 0), np.float32) if self.dataset.y is None else self.dataset.y[rows]
+            batch = collate(self.dataset.graphs, rows)
+            batch.y = torch.from_numpy(y)
+            yield batch, batch.y

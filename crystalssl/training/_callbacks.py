@@ -1,0 +1,265 @@
+"""What happens between batches and epochs, as skorch callbacks."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from skorch.callbacks import Callback
+from skorch.history import History
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from crystalssl.exceptions import WeightsError
+
+__all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine"]
+
+
+class StopTraining(Exception):
+    """Raised by a callback to end training early; skorch's own signal for that is KeyboardInterrupt."""
+
+
+class WarmupCosine(Callback):
+    """Raise the learning rates linearly, then lower them along a cosine to zero.
+
+    A function of the step alone, without state: a resumed run needs nothing but the number of epochs done.
+
+    Parameters
+    ----------
+    n_batches : int
+        Batches per epoch.
+    n_epochs : int
+        Epochs of the whole run.
+    warmup : float, default=0.1
+        Share of the steps in which the rates rise.
+    """
+
+    def __init__(self, n_batches: int, n_epochs: int, warmup: float = 0.1):
+        self.n_batches = n_batches
+        self.n_epochs = n_epochs
+        self.warmup = warmup
+
+    def factor(self, step: int) -> float:
+        """Return the share of the peak rate at a step, counted from 0."""
+        n_steps = self.n_batches * self.n_epochs
+        n_warmup = self.warmup * n_steps
+        if step + 1 < n_warmup:
+            return (step + 1) / n_warmup
+        return 0.5 * (1 + math.cos(math.pi * (step + 1 - n_warmup) / max(n_steps - n_warmup, 1)))
+
+    def on_train_begin(self, net, **kwargs):
+        """Remember the peak rates."""
+        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Count from the number of epochs done."""
+        self.step_ = (len(net.history) - 1) * self.n_batches
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Set the rates of this step."""
+        if training:
+            for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
+                group["lr"] = peak * self.factor(self.step_)
+            self.step_ += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record the rate that the epoch ended with."""
+        net.history.record("learning_rate", net.optimizer_.param_groups[-1]["lr"])
+
+
+class FinalWeights(Callback):
+    """Decide which weights training leaves behind.
+
+    Parameters
+    ----------
+    ema_decay : float, default=0
+        Decay per step of an exponential moving average of the weights, which is then used for validation and
+        prediction; 0 uses the weights themselves. Early in training the average forgets faster, so that short runs are
+        not held back by their beginning.
+    monitor : str or None, default=None
+        Loss in the history whose best epoch is restored at the end; None keeps the last epoch.
+    patience : int or None, default=None
+        Epochs without improvement of `monitor` after which training stops.
+    """
+
+    def __init__(self, ema_decay: float = 0.0, monitor: str | None = None, patience: int | None = None):
+        self.ema_decay = ema_decay
+        self.monitor = monitor
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the average at the initial weights."""
+        self.best_loss_ = math.inf
+        self.best_epoch_ = 0
+        self.best_weights_: dict[str, Tensor] | None = None
+        self.average_ = None
+        if self.ema_decay:
+            self.average_ = AveragedModel(net.module_, multi_avg_fn=self._average, use_buffers=True).eval()
+
+    @torch.no_grad()
+    def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Any) -> None:
+        n = int(n_averaged)
+        decay = min(self.ema_decay, (1 + n) / (10 + n))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, currents, 1 - decay)
+        else:  # the counter of batch normalisation
+            torch._foreach_copy_(averages, currents)
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Update the average."""
+        if training and self.average_ is not None:
+            self.average_.update_parameters(net.module_)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Keep the weights if they are the best so far."""
+        if self.monitor is None:
+            return
+        loss = net.history[-1, self.monitor]
+        if loss < self.best_loss_:
+            self.best_loss_, self.best_epoch_ = loss, len(net.history)
+            self.best_weights_ = copy.deepcopy(self._weights(net))
+        elif self.patience is not None and len(net.history) - self.best_epoch_ >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Put the chosen weights into the net."""
+        net.module_.load_state_dict(self.best_weights_ or self._weights(net))
+        net.module_.eval()
+        self.average_ = self.best_weights_ = None
+
+    def _weights(self, net) -> dict[str, Tensor]:
+        return (net.module_ if self.average_ is None else self.average_.module).state_dict()
+
+
+class Progress(Callback):
+    """One line with the progress of training, its losses and the time left.
+
+    Parameters
+    ----------
+    n_batches : int
+        Training batches per epoch.
+    n_epochs : int
+        Epochs of the whole run.
+    description : str
+        What is being trained.
+    """
+
+    def __init__(self, n_batches: int, n_epochs: int, description: str):
+        self.n_batches = n_batches
+        self.n_epochs = n_epochs
+        self.description = description
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the line."""
+        from tqdm.auto import tqdm
+
+        done = len(net.history) * self.n_batches  # not 0 when a run is resumed
+        self.bar_ = tqdm(total=self.n_batches * self.n_epochs, initial=done, desc=self.description, unit="batch")
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Move on by one batch."""
+        if training:
+            self.bar_.update()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Show the losses."""
+        epoch = net.history[-1]
+        losses = {name: f"{epoch[name + '_loss']:.4g}" for name in ("train", "valid") if name + "_loss" in epoch}
+        self.bar_.set_postfix({"epoch": f"{len(net.history)}/{self.n_epochs}", **losses})
+
+    def on_train_end(self, net, **kwargs):
+        """Close the line."""
+        self.bar_.close()
+        del self.bar_
+
+
+class Checkpoint(Callback):
+    """Save all that a run needs to go on after every epoch, and go on from there if the file exists.
+
+    The file is a safetensors file whose metadata hold the rest as JSON. It is replaced in one step: an interruption at
+    any moment leaves the last complete one.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    run : str
+        Identifies corpus and settings. A checkpoint of another run is refused.
+    """
+
+    def __init__(self, path: str | os.PathLike, run: str):
+        self.path = path
+        self.run = run
+
+    def _parts(self, net) -> dict[str, dict[str, Tensor]]:
+        final = dict(net.callbacks_)["final_weights"]
+        optimizer = {
+            f"{index}.{name}": value
+            for index, state in net.optimizer_.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        parts = {"module": net.module_.state_dict(), "optimizer": optimizer}
+        if final.average_ is not None:
+            parts["average"] = final.average_.state_dict()
+        if final.best_weights_ is not None:
+            parts["best"] = final.best_weights_
+        return parts
+
+    def on_epoch_end(self, net, **kwargs):
+        """Save."""
+        final = dict(net.callbacks_)["final_weights"]
+        tensors = {
+            f"{part}/{name}": tensor.detach().cpu().clone()
+            for part, named in self._parts(net).items()
+            for name, tensor in named.items()
+        }
+        history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in net.history]
+        state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_]}
+        path = Path(self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file(tensors, partial, metadata={"state": json.dumps(state)})
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def on_train_begin(self, net, **kwargs):
+        """Load, if there is something to load."""
+        path = Path(self.path)
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path} is not a checkpoint ({error}); delete it to start anew") from error
+        if state["run"] != self.run:
+            raise WeightsError(
+                f"{path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
+                "another file"
+            )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, name = key.split("/", 1)
+            parts.setdefault(part, {})[name] = tensor
+        net.module_.load_state_dict(parts["module"])
+        optimizer = net.optimizer_.state_dict()
+        for key, tensor in parts["optimizer"].items():
+            index, name = key.split(".", 1)
+            optimizer["state"].setdefault(int(index), {})[name] = tensor
+        net.optimizer_.load_state_dict(optimizer)
+        final = dict(net.callbacks_)["final_weights"]
+        if "average" in parts:
+            final.average_.load_state_dict(parts["average"])
+        final.best_weights_ = parts.get("best")
+        final.best_loss_, final.best_epoch_ = state["best"]
+        net.history = History(state["history"])

@@ -1,0 +1,121 @@
+"""The one training loop: skorch's, with batches of crystals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.utils import to_tensor
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from crystalssl.training._batching import BatchIterator, CrystalDataset
+from crystalssl.training._callbacks import StopTraining
+from crystalssl.training._seeding import derive_seed, seeded
+
+__all__ = ["CrystalNet", "PretrainingNet", "resolve_device", "train"]
+
+_VALIDATION = 2**32 - 1  # stands for the epoch when seeding views of validation crystals
+
+
+class CrystalNet(NeuralNet):
+    """A skorch net that reads `CrystalDataset`.
+
+    Whatever is random in epoch ``n`` follows from `seed` and ``n`` alone, so that a run resumed after any epoch goes on
+    as if it had never stopped.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Takes a batch, returns predictions of shape (n_crystals, n_targets).
+    criterion : torch.nn.Module or class
+        Loss of predictions and targets.
+    seed : int, default=0
+        Seed of shuffling, dropout and views.
+    **kwargs
+        Of :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(self, module: Any, criterion: Any = torch.nn.L1Loss, *, seed: int = 0, **kwargs: Any):
+        super().__init__(module, criterion, **kwargs)
+        self.seed = seed
+
+    def get_dataset(self, X: Any, y: Any = None) -> CrystalDataset:
+        """Return `X` as a data set."""
+        return X if isinstance(X, CrystalDataset) else CrystalDataset(X, y)
+
+    def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
+        """Return the batches of one epoch."""
+        return BatchIterator(dataset, self.batch_size, shuffle=training)
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
+        """Seed all that is random in this epoch."""
+        super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+        torch.manual_seed(derive_seed(self.seed, len(self.history) - 1))
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any):
+        """Weigh the batch by its crystals; skorch takes the length of a PyG batch, which is its number of tensors."""
+        super().on_batch_end(net, batch, training, **kwargs)
+        self.history.record_batch(f"{'train' if training else 'valid'}_batch_size", batch[0].num_graphs)
+
+    def infer(self, x: Batch, **fit_params: Any) -> Tensor:
+        """Call the module, or in evaluation its moving average where there is one."""
+        return self.current_module(to_tensor(x, device=self.device), **fit_params)
+
+    @property
+    def current_module(self) -> torch.nn.Module:
+        """The module in use: the one being trained, or in evaluation its moving average."""
+        final_weights = dict(self.callbacks_).get("final_weights")
+        average = getattr(final_weights, "average_", None)
+        return self.module_ if average is None or self.module_.training else average.module
+
+
+class PretrainingNet(CrystalNet):
+    """A net whose module is a pretext task, which returns the loss itself."""
+
+    def infer(self, x: Batch, **fit_params: Any) -> Tensor:
+        """Return the loss of a batch; its views are drawn from torch's generator of the device."""
+        generator = torch.Generator(self.device)
+        if self.module_.training:
+            generator.manual_seed(int(torch.randint(2**62, ())))
+        else:
+            # The same views in every epoch, so that validation losses can be compared.
+            generator.manual_seed(derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"])))
+        return self.current_module(to_tensor(x, device=self.device), generator, **fit_params)
+
+    def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Return what the task returned."""
+        return y_pred
+
+
+def resolve_device(device: str) -> str:
+    """Return the torch device that "auto" stands for, or `device` itself if it can be used.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device {device!r} cannot be used here ({error}); choose "auto" or "cpu"') from error
+    return device
+
+
+def train(net: CrystalNet, dataset: CrystalDataset) -> CrystalNet:
+    """Train an initialised net until it has seen `max_epochs` epochs, with torch's global random state left as it was.
+
+    skorch's own `fit` takes Ctrl-C for the end of training; here it is an interruption, which the caller sees.
+    """
+    with seeded(net.seed):
+        net.notify("on_train_begin", X=dataset, y=None)
+        try:
+            net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
+        except StopTraining:
+            pass
+        net.notify("on_train_end", X=dataset, y=None)
+    return net

@@ -1,0 +1,122 @@
+"""Pretraining as one function of its corpus, its settings and its seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from skorch.callbacks import GradientNormClipping
+from skorch.helper import predefined_split
+
+from crystalssl.encoders import ENCODERS, Encoder
+from crystalssl.graphs import CrystalGraphs
+from crystalssl.pretext import TASKS
+from crystalssl.training._batching import BatchIterator, CrystalDataset
+from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
+from crystalssl.training._net import PretrainingNet, train
+from crystalssl.training._seeding import derive_seed, seeded
+from crystalssl.training._weights import state_as_numpy
+
+__all__ = ["epochs_of", "pretrain"]
+
+
+def pretrain(
+    graphs: CrystalGraphs,
+    y: np.ndarray | None,
+    *,
+    method: str,
+    encoder: str,
+    encoder_params: dict[str, Any],
+    encoder_state: dict[str, np.ndarray] | None,
+    task_params: dict[str, Any],
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    gradient_clip: float | None,
+    validation_fraction: float,
+    seed: int,
+    device: str,
+    checkpoint: str | None = None,
+    verbose: int = 0,
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Pretrain an encoder.
+
+    A pure function of its arguments, the last two apart, so that `joblib.Memory` can cache it.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs
+        The corpus.
+    y : ndarray of shape (n_crystals, n_labels) or None
+        Surrogate labels, for the methods that take them.
+    method, encoder : str
+        Names in `TASKS` and `ENCODERS`.
+    encoder_params, task_params : dict
+        Parameters of the encoder's and the task's constructors.
+    encoder_state : dict of ndarray or None
+        Weights to start from; None starts from random ones.
+    max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed, device
+        As in :class:`crystalssl.PretrainedCrystalEmbedder`.
+    checkpoint : str or None, default=None
+        File from which an interrupted run goes on.
+    verbose : int, default=0
+        1 shows progress.
+
+    Returns
+    -------
+    state : dict of ndarray
+        Weights of the encoder.
+    history : list of dict
+        Losses of each epoch.
+    """
+    rng = np.random.default_rng(derive_seed(seed, 0))
+    order = rng.permutation(len(graphs))
+    n_valid = round(validation_fraction * len(graphs))
+    dataset = CrystalDataset(graphs, y, np.sort(order[n_valid:]))
+    valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
+    n_batches = len(BatchIterator(dataset, batch_size, shuffle=True))
+
+    with seeded(derive_seed(seed, 1)):
+        network = ENCODERS[encoder](**encoder_params)
+        if encoder_state is not None:
+            network.load_state_dict({name: torch.from_numpy(array) for name, array in encoder_state.items()})
+        task = TASKS[method](network, **task_params)
+
+    callbacks: list[tuple[str, Any]] = [
+        ("schedule", WarmupCosine(n_batches, max_epochs)),
+        ("final_weights", FinalWeights(monitor="valid_loss" if valid else None)),
+    ]
+    if gradient_clip is not None:
+        callbacks.append(("clip", GradientNormClipping(gradient_clip)))
+    if checkpoint is not None:
+        run = joblib.hash([graphs, y, method, encoder, encoder_params, encoder_state, task_params, max_epochs, batch_size])
+        run += joblib.hash([learning_rate, weight_decay, gradient_clip, validation_fraction, seed])
+        callbacks.append(("checkpoint", Checkpoint(checkpoint, run)))
+    if verbose:
+        callbacks.append(("progress", Progress(n_batches, max_epochs, f"pretraining ({method})")))
+    net = PretrainingNet(
+        task,
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=weight_decay,
+        lr=learning_rate,
+        batch_size=batch_size,
+        max_epochs=max_epochs,
+        train_split=predefined_split(valid) if valid else None,
+        callbacks=callbacks,
+        callbacks__print_log=None,
+        device=device,
+        seed=derive_seed(seed, 2),
+        verbose=0,
+    ).initialize()
+    train(net, dataset)
+    trained: Encoder = net.module_.encoder
+    return state_as_numpy(trained), epochs_of(net)
+
+
+def epochs_of(net: PretrainingNet) -> list[dict[str, Any]]:
+    """Return the history of a net by epoch, without its batches."""
+    keys = ("epoch", "train_loss", "valid_loss", "learning_rate", "dur")
+    return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]

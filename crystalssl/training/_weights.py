@@ -1,0 +1,132 @@
+"""Weights folders: config.json, model.safetensors and a card, checked when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from crystalssl.encoders import ENCODERS, Encoder
+from crystalssl.exceptions import WeightsError
+
+__all__ = ["bundled_weights", "load_encoder", "save_encoder"]
+
+_BUNDLED = Path(__file__).parent.parent / "weights"
+_FORMAT = 1
+
+
+def bundled_weights() -> dict[str, Path]:
+    """Return the folders of the weights that ship with crystalssl, by method."""
+    return {path.parent.name: path.parent for path in sorted(_BUNDLED.glob("*/config.json"))}
+
+
+def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, Any], card: str = "") -> None:
+    """Write a weights folder.
+
+    Parameters
+    ----------
+    folder : path
+        Replaced if it is a weights folder already; anything else in its place is an error.
+    encoder : Encoder
+        What to save.
+    config : dict
+        JSON values to store beside what rebuilds the encoder: method, elements, settings of the training, …
+    card : str, default=""
+        Text of README.md.
+
+    Raises
+    ------
+    FileExistsError
+        If `folder` exists and is not a weights folder.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
+    config = {
+        "format": _FORMAT,
+        "encoder": encoder.name,
+        "encoder_params": encoder.config,
+        "recipe": encoder.recipe.to_dict(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        **config,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (partial / "model.safetensors").write_bytes(weights)
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (partial / "README.md").write_text(card)
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, dict[str, Any]]:
+    """Read a weights folder.
+
+    Parameters
+    ----------
+    source : str or path
+        Name of bundled weights, or a folder.
+    **changes
+        Parameters of the encoder to replace which have no weights of their own, such as `readout`.
+
+    Returns
+    -------
+    encoder : Encoder
+        In evaluation mode, on the CPU.
+    config : dict
+        The folder's config.json.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such folder, a file is missing, truncated or altered, or the weights do not fit the encoder.
+    """
+    folder = bundled_weights().get(str(source), Path(source))
+    if not folder.is_dir():
+        raise WeightsError(
+            f"there are no weights {str(source)!r}: neither a folder nor one of those that ship with crystalssl, "
+            f"{sorted(bundled_weights())}"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        weights = (folder / "model.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise WeightsError(f"the weights folder {folder} is incomplete: {Path(error.filename).name} is missing") from None
+    except ValueError as error:
+        raise WeightsError(f"{folder / 'config.json'} is not valid JSON ({error}); restore it") from error
+    try:
+        if config["format"] != _FORMAT:
+            raise WeightsError(f"{folder} has format {config['format']}, this version reads format {_FORMAT}; update")
+        found = hashlib.sha256(weights).hexdigest()
+        if found != config["sha256"]:
+            raise WeightsError(
+                f"{folder / 'model.safetensors'} was altered or truncated: its sha256 is {found}, config.json says "
+                f"{config['sha256']}; restore the file"
+            )
+        encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
+        encoder.load_state_dict(load_tensors(weights), strict=True)
+        if encoder.recipe.to_dict() != config["recipe"]:
+            raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"the weights folder {folder} does not fit its encoder: {error!r}") from error
+    return encoder.eval(), config
+
+
+def state_as_numpy(module: torch.nn.Module) -> dict[str, Any]:
+    """Return a module's state as arrays, a form that joblib caches compactly."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}

@@ -1,0 +1,63 @@
+"""The package as a whole: what importing it costs, and what it offers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import crystalssl
+
+HEAVY = ["matplotlib", "numpy", "pandas", "pymatgen", "scipy", "skorch", "sklearn", "torch", "torch_geometric"]
+
+
+def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python process that has imported nothing yet."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("module", ["crystalssl", "crystalssl.exceptions"])
+def test_import_loads_nothing_heavy(module):
+    result = run_fresh(f"import sys, json, {module}; print(json.dumps([*sys.modules]))")
+    assert result.returncode == 0, result.stderr
+    assert set(json.loads(result.stdout)) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("name", crystalssl.__all__)
+def test_public_name_resolves(name):
+    value = getattr(crystalssl, name)
+    assert getattr(crystalssl, name) is value
+    if name in crystalssl._DEFINED_IN:
+        assert value.__name__ == name
+
+
+def test_submodule_is_an_attribute_after_plain_import():
+    result = run_fresh("import crystalssl; print(crystalssl.exceptions.CrystalSSLError.__name__)")
+    assert result.stdout.strip() == "CrystalSSLError", result.stderr
+
+
+def test_table_of_names_and_all_agree():
+    assert set(crystalssl._DEFINED_IN) < set(crystalssl.__all__)
+    assert set(crystalssl._DEFINED_IN.values()) < set(crystalssl.__all__)
+
+
+def test_misspelt_attribute():
+    with pytest.raises(AttributeError, match="module 'crystalssl' has no attribute 'CrystalGraph'"):
+        crystalssl.CrystalGraph  # noqa: B018
+    assert not hasattr(crystalssl, "os")
+    assert "Did you mean: 'CrystalGraphs'" in run_fresh("import crystalssl; crystalssl.CrystalGraph").stderr
+
+
+def test_dir_lists_everything():
+    assert set(crystalssl.__all__) <= set(dir(crystalssl))
+    # Before anything was looked up, too: completion in a fresh session shows all names.
+    result = run_fresh("import crystalssl; print(set(crystalssl.__all__) - set(dir(crystalssl)))")
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_version_is_the_installed_one():
+    from importlib.metadata import version
+
+    assert crystalssl.__version__ == version("crystalssl")
