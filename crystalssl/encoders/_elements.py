@@ -43,10 +43,10 @@ def valence_electrons(symbol: str) -> int:
 def element_features() -> np.ndarray:
     """Return the features of all elements.
 
-    Group, period and block are one-hot. Electronegativity, covalent radius, valence electrons, first ionisation energy,
-    electron affinity, molar volume and mass are standardised over the elements and, as in CGCNN, also sorted into ten
-    classes; radius, energy, volume and mass span decades and are taken as logarithms. A value that pymatgen does not have
-    is zero.
+    Group, period and block are one-hot. Electronegativity, covalent radius, valence electrons, first ionisation
+    energy, electron affinity, molar volume and mass are standardised over the elements and, as in CGCNN, also sorted
+    into ten classes; radius, energy, volume and mass span decades and are taken as logarithms. A value that pymatgen
+    does not have is zero.
 
     Returns
     -------

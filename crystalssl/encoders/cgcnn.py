@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoded, Encoder, element_table, make_readout, pool
-from crystalssl.encoders._kernels import Topology, gated_segment_sum, gaussian_expansion, pair_linear
+from crystalssl.encoders._kernels import Topology, gaussian_expansion, normalised_gated_sum, pair_linear
 from crystalssl.graphs import RECIPES
 
 __all__ = ["CGCNN"]
@@ -52,6 +52,9 @@ class CGCNN(Encoder):
 
     name = "cgcnn"
     recipe = RECIPES["cgcnn"]
+
+    element_features: Tensor
+    gaussian_centers: Tensor
 
     def __init__(self, hidden_dim: int = 64, n_convs: int = 3, n_gaussians: int = 41, readout: str = "mean"):
         super().__init__()
@@ -98,30 +101,19 @@ class CGConv(nn.Module):
 
     def __init__(self, hidden_dim: int, edge_dim: int):
         super().__init__()
-        self.gate = _PairLayer(hidden_dim, edge_dim)
-        self.core = _PairLayer(hidden_dim, edge_dim)
+        self.gate = nn.Linear(2 * hidden_dim + edge_dim, hidden_dim)
+        self.gate_norm = nn.BatchNorm1d(hidden_dim)
+        self.core = nn.Linear(2 * hidden_dim + edge_dim, hidden_dim)
+        self.core_norm = nn.BatchNorm1d(hidden_dim)
         self.norm = nn.BatchNorm1d(hidden_dim)
 
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
         """Update the atoms' vectors `x` of shape (n_atoms, hidden_dim)."""
-        gate = self.gate(x, edges, topology)
-        core = self.core(x, edges, topology)
-        return F.softplus(x + self.norm(gated_segment_sum(gate, core, topology)))
+        gate, core = (self._pairs(linear, x, edges, topology) for linear in (self.gate, self.core))
+        messages = normalised_gated_sum(gate, core, self.gate_norm, self.core_norm, topology)
+        return F.softplus(x + self.norm(messages))
 
-
-class _PairLayer(nn.Module):
-    """``BN(W [x_i, x_j, e_ij] + b)`` for every edge."""
-
-    def __init__(self, hidden_dim: int, edge_dim: int):
-        super().__init__()
-        self.linear = nn.Linear(2 * hidden_dim + edge_dim, hidden_dim)
-        self.norm = nn.BatchNorm1d(hidden_dim)
-
-    def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
-        d = x.shape[1]
-        center, neighbor, edge = self.linear.weight.split([d, d, edges.shape[1]], dim=1)
-        of_center = F.linear(x, center, self.linear.bias)
-        z = pair_linear(of_center, F.linear(x, neighbor), edges, edge, topology)
-        if self.training and len(z) < 2:  # isolated atoms: there is nothing to take statistics of
-            return F.batch_norm(z, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias)
-        return self.norm(z)
+    @staticmethod
+    def _pairs(linear: nn.Linear, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
+        center, neighbor, edge = linear.weight.split([x.shape[1], x.shape[1], edges.shape[1]], dim=1)
+        return pair_linear(F.linear(x, center, linear.bias), F.linear(x, neighbor), edges, edge, topology)

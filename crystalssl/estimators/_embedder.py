@@ -236,7 +236,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 return self._set_fitted(loaded, start, [])
         graphs = self._to_graphs(X, ENCODERS[name].recipe)
         if len(graphs) < 4:
-            raise ValueError(f"pretraining compares crystals with each other: {len(graphs)} are too few, give at least 4")
+            raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
         task_params = {
             "projection_dim": int(self.projection_dim),
             "perturbation": float(self.perturbation),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from skorch.callbacks import GradientNormClipping
-from skorch.helper import predefined_split
 from sklearn.base import RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import GradientNormClipping
+from skorch.helper import predefined_split
 from torch import nn
 from torch_geometric.data import Batch
 
@@ -269,7 +270,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         self._validate_params()
         random_state = check_random_state(self.random_state)
         device = resolve_device(self.device)
-        previous = getattr(self, "nets_", []) if self.warm_start else []
+        warm = self.warm_start and hasattr(self, "nets_")
         weights, elements, graphs = self._pretrained(X)
         values = check_y(y, len(graphs))
         if len(graphs) < 2:
@@ -286,8 +287,9 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
                     "validation_fraction or set early_stopping=False"
                 )
         train_rows, valid_rows = np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
-        # A warm start keeps the scale that the head was trained on.
-        scaler = self.scaler_ if previous else TargetScaler(self.target_transform).fit(values[train_rows])
+        scaler = TargetScaler(self.target_transform).fit(values[train_rows])
+        if warm:  # keeps the scale that the head was trained on
+            scaler = self.scaler_
         scaled = scaler.scale(values)
         training = CrystalDataset(graphs, scaled, train_rows)
         validation = CrystalDataset(graphs, scaled, valid_rows) if n_valid else None
@@ -295,8 +297,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         nets = []
         for member in range(self.ensemble_size):
             seed = draw_seed(random_state)
-            if member < len(previous):
-                module = previous[member].module_
+            if warm and member < len(self.nets_):
+                module = copy.deepcopy(self.nets_[member].module_)
             else:
                 module = self._build_module(weights, values.shape[1], seed)
             nets.append(self._train(module, training, validation, device, seed, member))

@@ -25,9 +25,9 @@ def check_y(y: Any, n_crystals: int) -> np.ndarray:
     if len(values) != n_crystals:
         raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} values; they must be of equal length")
     if not np.isfinite(values).all():
-        index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+        where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
         raise ValueError(
-            f"y[{', '.join(map(str, index))}] is {values[index]}; leave out the crystals without a finite value"
+            f"y[{', '.join(map(str, where))}] is {values[where]}; leave out the crystals without a finite value"
         )
     return values.reshape(n_crystals, -1)
 
@@ -49,7 +49,7 @@ class TargetScaler:
         """Learn the scale from training targets of shape (n_crystals, n_targets)."""
         if self.transform == "log" and (y <= 0).any():
             index = int(np.argwhere(y <= 0)[0, 0])
-            raise ValueError(f'y[{index}] is {y[index]}, which has no logarithm; set target_transform to "auto" or None')
+            raise ValueError(f'y[{index}] is {y[index]}, which has no logarithm; set target_transform="auto"')
         if self.transform == "auto":
             low, high = np.quantile(y, [0.05, 0.95], axis=0)
             self.log_ = (y > 0).all(axis=0) & (high > 10 * low)

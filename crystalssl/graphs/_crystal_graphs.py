@@ -326,7 +326,8 @@ class CrystalGraphs(Sequence):
         Parameters
         ----------
         data_list : iterable of torch_geometric.data.Data
-            With ``z``, ``pos``, ``cell``, ``edge_index`` (neighbour, centre; sorted by centre), ``image``, ``distance``.
+            With ``z``, ``pos``, ``cell``, ``edge_index`` (neighbour, centre; sorted by centre), ``image`` and
+            ``distance``.
         recipe : GraphRecipe
             The recipe that they were built by.
         """

@@ -18,7 +18,7 @@ from crystalssl.graphs._structures import MIN_DISTANCE, CrystalArrays, cell_volu
 __all__ = ["SHELL_TOLERANCE", "Edges", "check_distances", "find_edges"]
 
 SHELL_TOLERANCE = 1e-4
-"""Distances (Å) that differ by less count as one shell. Well above the rounding of coordinates in CIF and float32 files."""
+"""Distances (Å) that differ by less count as one shell; well above the rounding of coordinates in files."""
 
 _PERIODIC = np.ones(3, dtype=np.int64)
 

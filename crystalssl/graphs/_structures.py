@@ -63,7 +63,7 @@ def as_items(X: Any) -> list[Any]:
 
 def _is_crystal(item: Any) -> bool:
     # Duck typing keeps ASE optional and spares an import of pymatgen for people who pass paths.
-    return hasattr(item, "lattice") and hasattr(item, "sites") or hasattr(item, "get_atomic_numbers")
+    return (hasattr(item, "lattice") and hasattr(item, "sites")) or hasattr(item, "get_atomic_numbers")
 
 
 def _to_structure(item: Any, index: int) -> Structure:
@@ -94,7 +94,7 @@ def _to_structure(item: Any, index: int) -> Structure:
                 "set pbc=True (with vacuum in the cell where the material ends)",
                 index,
             )
-        return AseAtomsAdaptor.get_structure(item)  # type: ignore[return-value]
+        return AseAtomsAdaptor.get_structure(item)
     raise NotACrystalError(
         f"item {index}: {type(item).__name__} is not a crystal; expected a pymatgen Structure, ASE Atoms or a path",
         index,

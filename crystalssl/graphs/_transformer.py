@@ -59,7 +59,7 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator):
     (20, 8.0)
     """
 
-    _parameter_constraints = {  # noqa: RUF012  (scikit-learn's convention)
+    _parameter_constraints = {
         "encoder": [StrOptions(set(RECIPES))],
         "cutoff": [Interval(Real, 0, None, closed="neither"), None],
         "max_neighbors": [Interval(Integral, 1, None, closed="left"), None],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import torch
@@ -92,7 +93,7 @@ class TwoViews(PretextTask):
 def mlp(*dims: int) -> nn.Sequential:
     """Return linear layers of these widths, with batch normalisation and ReLU between them."""
     layers: list[Any] = []
-    for i, (d_in, d_out) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+    for i, (d_in, d_out) in enumerate(itertools.pairwise(dims)):
         if i:
             layers += [nn.BatchNorm1d(d_in), nn.ReLU(inplace=True)]
         layers.append(nn.Linear(d_in, d_out))

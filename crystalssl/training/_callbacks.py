@@ -104,7 +104,7 @@ class FinalWeights(Callback):
             self.average_ = AveragedModel(net.module_, multi_avg_fn=self._average, use_buffers=True).eval()
 
     @torch.no_grad()
-    def _average(self, averages: list[Tensor], currents: list[Tensor], n_averaged: Any) -> None:
+    def _average(self, averages: Any, currents: Any, n_averaged: Any) -> None:
         n = int(n_averaged)
         decay = min(self.ema_decay, (1 + n) / (10 + n))
         if averages[0].is_floating_point():

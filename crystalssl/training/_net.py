@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -113,9 +114,7 @@ def train(net: CrystalNet, dataset: CrystalDataset) -> CrystalNet:
     """
     with seeded(net.seed):
         net.notify("on_train_begin", X=dataset, y=None)
-        try:
+        with contextlib.suppress(StopTraining):
             net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
-        except StopTraining:
-            pass
         net.notify("on_train_end", X=dataset, y=None)
     return net

@@ -92,9 +92,9 @@ def pretrain(
     if gradient_clip is not None:
         callbacks.append(("clip", GradientNormClipping(gradient_clip)))
     if checkpoint is not None:
-        run = joblib.hash([graphs, y, method, encoder, encoder_params, encoder_state, task_params, max_epochs, batch_size])
-        run += joblib.hash([learning_rate, weight_decay, gradient_clip, validation_fraction, seed])
-        callbacks.append(("checkpoint", Checkpoint(checkpoint, run)))
+        model = [method, encoder, encoder_params, encoder_state, task_params]
+        settings = [max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed]
+        callbacks.append(("checkpoint", Checkpoint(checkpoint, joblib.hash([graphs, y, model, settings]))))
     if verbose:
         callbacks.append(("progress", Progress(n_batches, max_epochs, f"pretraining ({method})")))
     net = PretrainingNet(

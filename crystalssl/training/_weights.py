@@ -106,7 +106,7 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
         config = json.loads((folder / "config.json").read_text())
         weights = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(f"the weights folder {folder} is incomplete: {Path(error.filename).name} is missing") from None
+        raise WeightsError(f"the weights folder {folder} has no {Path(error.filename).name}; restore it") from None
     except ValueError as error:
         raise WeightsError(f"{folder / 'config.json'} is not valid JSON ({error}); restore it") from error
     try:
