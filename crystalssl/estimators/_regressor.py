@@ -193,6 +193,9 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         "verbose": ["verbose"],
     }
 
+    nets_: list[CrystalNet]
+    scaler_: TargetScaler
+
     def __init__(
         self,
         pretrain: Any = "barlow",
