@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from crystalssl.encoders._base import READOUTS, Encoded, Encoder, make_readout
+from crystalssl.encoders._base import LAYERS, READOUTS, Encoded, Encoder, make_readout
 from crystalssl.encoders.cgcnn import CGCNN
 
-__all__ = ["CGCNN", "ENCODERS", "READOUTS", "Encoded", "Encoder", "make_readout"]
+__all__ = ["CGCNN", "ENCODERS", "LAYERS", "READOUTS", "Encoded", "Encoder", "make_readout"]
 
 ENCODERS: dict[str, type[Encoder]] = {
     "cgcnn": CGCNN,

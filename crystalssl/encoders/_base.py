@@ -11,7 +11,7 @@ from torch_geometric.nn.aggr import Aggregation, MultiAggregation
 
 from crystalssl.graphs import GraphRecipe
 
-__all__ = ["READOUTS", "Encoded", "Encoder", "make_readout"]
+__all__ = ["LAYERS", "READOUTS", "Encoded", "Encoder", "make_readout"]
 
 
 class Encoded(NamedTuple):
@@ -50,6 +50,10 @@ READOUTS: dict[str, list[str]] = {
 """Ways to pool atoms into crystals, as PyG aggregations whose results are concatenated."""
 
 
+LAYERS = ("last", "all")
+"""Whose outputs are pooled: the last layer's, or all layers' side by side."""
+
+
 def make_readout(name: str) -> tuple[Aggregation, int]:
     """Return the PyG aggregation of this name and by how much it multiplies the width.
 
@@ -65,6 +69,12 @@ def make_readout(name: str) -> tuple[Aggregation, int]:
     if name not in READOUTS:
         raise ValueError(f"there is no readout {name!r}; choose one of {sorted(READOUTS)}")
     return MultiAggregation(list(READOUTS[name])), len(READOUTS[name])
+
+
+def check_layers(layers: str) -> None:
+    """Raise ValueError unless `layers` is a choice of layers to pool."""
+    if layers not in LAYERS:
+        raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
 
 
 def pool(readout: Aggregation, x: Tensor, batch: Batch) -> Tensor:

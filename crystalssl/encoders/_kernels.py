@@ -125,9 +125,9 @@ class _NormalisedGatedSum(torch.autograd.Function):
             statistics += [mean, inverse_std]
         opening, softplus = normalised
         opening.sigmoid_()
-        # softplus(x) = x - log(sigmoid(x)): a third of the time of softplus itself. The sum keeps the logarithm finite
-        # where the sigmoid underflows.
-        scratch = torch.sigmoid(softplus).add_(1e-37).log_()
+        # softplus(x) = x - log(sigmoid(x)): a third of the time of softplus itself. The bound keeps the logarithm
+        # finite where the sigmoid would underflow; softplus is zero there.
+        scratch = torch.sigmoid(softplus.clamp_(min=-80)).log_()
         softplus.sub_(scratch)
         ctx.save_for_backward(gate, core, gate_scale, core_scale, opening, softplus, *statistics)
         ctx.norms, ctx.training, ctx.topology = norms, training, topology
@@ -174,6 +174,8 @@ def normalised_gated_sum(
     -------
     Tensor of shape (n_atoms, d)
     """
+    if len(gate) == 0:  # isolated atoms only; the backward pass of batch normalisation crashes on nothing
+        return gate.new_zeros(len(topology.edge_ptr) - 1, gate.shape[1])
     return _NormalisedGatedSum.apply(
         gate, core, gate_norm.weight, gate_norm.bias, core_norm.weight, core_norm.bias, (gate_norm, core_norm),
         gate_norm.training and len(gate) > 1, topology,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoded, Encoder, element_table, make_readout, pool
+from crystalssl.encoders._base import Encoded, Encoder, check_layers, element_table, make_readout, pool
 from crystalssl.encoders._kernels import Topology, gaussian_expansion, normalised_gated_sum, pair_linear
 from crystalssl.graphs import RECIPES
 
@@ -32,6 +32,9 @@ class CGCNN(Encoder):
         width equals their spacing.
     readout : {"mean", "mean+max+min"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
+    layers : {"last", "all"}, default="last"
+        Pool the atoms' vectors after the last convolution, as in the paper, or those of the embedding and of every
+        convolution side by side, which keeps what an atom is beside what surrounds it.
 
     References
     ----------
@@ -56,13 +59,22 @@ class CGCNN(Encoder):
     element_features: Tensor
     gaussian_centers: Tensor
 
-    def __init__(self, hidden_dim: int = 64, n_convs: int = 3, n_gaussians: int = 41, readout: str = "mean"):
+    def __init__(
+        self,
+        hidden_dim: int = 64,
+        n_convs: int = 3,
+        n_gaussians: int = 41,
+        readout: str = "mean",
+        layers: str = "last",
+    ):
         super().__init__()
+        check_layers(layers)
         self.config = {
             "hidden_dim": hidden_dim,
             "n_convs": n_convs,
             "n_gaussians": n_gaussians,
             "readout": readout,
+            "layers": layers,
         }
         table = element_table()
         # Both tables are saved with the weights, which mean nothing without them.
@@ -72,17 +84,19 @@ class CGCNN(Encoder):
         self.embedding = nn.Linear(table.shape[1], hidden_dim)
         self.convs = nn.ModuleList(CGConv(hidden_dim, n_gaussians) for _ in range(n_convs))
         self.readout, factor = make_readout(readout)
-        self.node_dim = hidden_dim
-        self.graph_dim = factor * hidden_dim
+        self.layers = layers
+        self.node_dim = hidden_dim * (n_convs + 1 if layers == "all" else 1)
+        self.graph_dim = factor * self.node_dim
 
     def forward(self, batch: Batch) -> Encoded:
         """Encode a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
         edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
-        x = F.embedding(batch.z, self.embedding(self.element_features))
+        nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         for conv in self.convs:
-            x = conv(x, edges, topology)
-        return Encoded(x, None, pool(self.readout, x, batch))
+            nodes.append(conv(nodes[-1], edges, topology))
+        node = torch.cat(nodes, dim=1) if self.layers == "all" else nodes[-1]
+        return Encoded(node, None, pool(self.readout, node, batch))
 
 
 class CGConv(nn.Module):
@@ -111,7 +125,12 @@ class CGConv(nn.Module):
         """Update the atoms' vectors `x` of shape (n_atoms, hidden_dim)."""
         gate, core = (self._pairs(linear, x, edges, topology) for linear in (self.gate, self.core))
         messages = normalised_gated_sum(gate, core, self.gate_norm, self.core_norm, topology)
-        return F.softplus(x + self.norm(messages))
+        norm = self.norm
+        if len(messages) == 1:  # a single atom has no statistics; the running ones serve, as for edges
+            messages = F.batch_norm(messages, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            messages = norm(messages)
+        return F.softplus(x + messages)
 
     @staticmethod
     def _pairs(linear: nn.Linear, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:

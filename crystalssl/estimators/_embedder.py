@@ -15,11 +15,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
 from crystalssl._version import __version__
-from crystalssl.encoders import ENCODERS, READOUTS
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed, embed
 from crystalssl.pretext import TASKS
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
+from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import state_as_numpy
 
 __all__ = ["PretrainedCrystalEmbedder"]
@@ -43,7 +44,10 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     continue_training : bool, default=False
         Go on pretraining from the loaded weights on the X given to `fit`.
     readout : {"mean", "mean+max+min"}, default="mean"
-        How atoms are pooled into crystals.
+        How `transform` pools atoms into crystals. Pretraining itself pools as in the method's paper.
+    layers : {"all", "last"}, default="all"
+        Whether `transform` pools the outputs of all layers side by side, which makes better features, or those of the
+        last one, as pretraining does.
     hidden_dim : int, default=64
         Width of the encoder, where ``weights=None``.
     n_convs : int, default=3
@@ -58,8 +62,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Further parameters of the method, e.g. ``{"redundancy_weight": 0.0051}`` of Barlow Twins.
     max_epochs : int, default=15
         Passes over the corpus.
-    batch_size : int, default=64
-        Crystals per step.
+    batch_size : int, default=128
+        Crystals per step; Crystal Twins has 64.
     learning_rate : float, default=1e-3
         Peak rate of AdamW, after a linear warm-up and before a cosine decay. Crystal Twins has 1e-5, for a corpus 15
         times larger than the one of the bundled weights.
@@ -68,7 +72,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     gradient_clip : float or None, default=1.0
         Largest norm of the gradient.
     validation_fraction : float, default=0.05
-        Share of the corpus on which the loss is followed; the weights of the best epoch are kept. 0 keeps the last.
+        Share of the corpus on which the loss is followed; the weights of the best epoch are kept. 0 keeps the last,
+        and so does a share of fewer than two crystals, which could not be compared.
     checkpoint : path or None, default=None
         File to which the state of pretraining is saved after every epoch, and from which an interrupted one goes on to
         the very weights it would have had. It stays when training is done.
@@ -114,7 +119,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     >>> from crystalssl.datasets import load_prototypes
     >>> X, y = load_prototypes(return_X_y=True)
     >>> PretrainedCrystalEmbedder("barlow").fit_transform(X[:10]).shape
-    (10, 64)
+    (10, 256)
     >>> probe = make_pipeline(PretrainedCrystalEmbedder("barlow"), StandardScaler(), Ridge()).fit(X[:200], y[:200])
     >>> probe.predict(X[200:]).shape == y[200:].shape
     True
@@ -126,6 +131,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "weights": [str, os.PathLike, None],
         "continue_training": ["boolean"],
         "readout": [StrOptions(set(READOUTS))],
+        "layers": [StrOptions(set(LAYERS))],
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "n_convs": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
@@ -155,6 +161,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         weights: str | os.PathLike | None = "bundled",
         continue_training: bool = False,
         readout: str = "mean",
+        layers: str = "all",
         hidden_dim: int = 64,
         n_convs: int = 3,
         projection_dim: int = 128,
@@ -163,7 +170,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         edge_masking: float = 0.1,
         task_params: dict[str, Any] | None = None,
         max_epochs: int = 15,
-        batch_size: int = 64,
+        batch_size: int = 128,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-6,
         gradient_clip: float | None = 1.0,
@@ -180,6 +187,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.weights = weights
         self.continue_training = continue_training
         self.readout = readout
+        self.layers = layers
         self.hidden_dim = hidden_dim
         self.n_convs = n_convs
         self.projection_dim = projection_dim
@@ -222,18 +230,20 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self._validate_params()
         if y is not None:
             check_consistent_length(X, y)
+        pooling = {"readout": self.readout, "layers": self.layers}
         if self.weights is None:
             name = self.encoder or TASKS[self.method].encoder_name
-            params = {"hidden_dim": int(self.hidden_dim), "n_convs": int(self.n_convs), "readout": self.readout}
+            params = {"hidden_dim": int(self.hidden_dim), "n_convs": int(self.n_convs)}
             state, start = None, None
         else:
             source = self.method if self.weights == "bundled" else self.weights
-            loaded, start = load_encoder(source, readout=self.readout)
-            name, params, state = loaded.name, loaded.config, state_as_numpy(loaded)
+            loaded, start = load_encoder(source, **pooling)
+            name, state = loaded.name, state_as_numpy(loaded)
+            params = {key: value for key, value in loaded.config.items() if key not in pooling}
             if self.encoder not in (None, name):
                 raise ValueError(f"the weights {str(source)!r} are of the encoder {name!r}, not {self.encoder!r}")
             if not self.continue_training:
-                return self._set_fitted(loaded, start, [])
+                return self._set_fitted(loaded, {**start, "encoder_params": loaded.config}, [])
         graphs = self._to_graphs(X, ENCODERS[name].recipe)
         if len(graphs) < 4:
             raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
@@ -254,7 +264,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             "validation_fraction": float(self.validation_fraction),
             "seed": draw_seed(check_random_state(self.random_state)),
         }
-        cached = check_memory(self.memory).cache(pretrain, ignore=["checkpoint", "verbose"])
+        memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
+        cached = check_memory(memory).cache(pretrain, ignore=["checkpoint", "verbose"])
         state, history = cached(
             graphs,
             None,
@@ -267,7 +278,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             verbose=self.verbose,
             **settings,
         )
-        encoder = ENCODERS[name](**params)
+        with seeded(0):  # random weights, overwritten in the next step, must not move torch's global generator
+            encoder = ENCODERS[name](**{**params, **pooling})
         encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
         elements = set(graphs.elements) | set(start["elements"] if start else ())
         config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
@@ -334,6 +346,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         -------
         PretrainedCrystalEmbedder
         """
-        _, config = load_encoder(folder)
-        params = {"method": config["method"], "readout": config["encoder_params"]["readout"], **params}
+        encoder, config = load_encoder(folder)
+        pooling = {name: encoder.config[name] for name in ("readout", "layers")}
+        params = {"method": config["method"], **pooling, **params}
         return cls(weights=os.fspath(folder), **params).fit([])

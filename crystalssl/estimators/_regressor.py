@@ -19,8 +19,9 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import ENCODERS, READOUTS, Encoder
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import PREDICTION_BATCH_SIZE, CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.estimators._target import TargetScaler, check_y
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet, load_encoder
@@ -54,9 +55,6 @@ class PropertyNetwork(nn.Module):
     def __init__(self, encoder: Encoder, n_targets: int, head_dim: int, dropout: float, freeze_encoder: bool):
         super().__init__()
         self.encoder = encoder
-        self.freeze_encoder = freeze_encoder
-        if freeze_encoder:
-            encoder.requires_grad_(False)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(encoder.graph_dim, head_dim),
@@ -64,6 +62,13 @@ class PropertyNetwork(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
+        self.freeze(freeze_encoder)
+
+    def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
+        """Decide whether training leaves the encoder as it is."""
+        self.freeze_encoder = freeze_encoder
+        self.encoder.requires_grad_(not freeze_encoder)
+        return self
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_crystals, n_targets)."""
@@ -90,6 +95,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min"}, default="mean+max+min"
         How atoms are pooled into crystals.
+    layers : {"last", "all"}, default="last"
+        Pool the outputs of the last layer, or of all layers side by side.
     head_dim : int, default=128
         Width of the hidden layer between the crystal's vector and the prediction.
     dropout : float, default=0.0
@@ -170,6 +177,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
         "encoder": [StrOptions(set(ENCODERS)), None],
         "readout": [StrOptions(set(READOUTS))],
+        "layers": [StrOptions(set(LAYERS))],
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
@@ -195,6 +203,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
 
     nets_: list[CrystalNet]
     scaler_: TargetScaler
+    n_targets_: int
+    elements_: np.ndarray
 
     def __init__(
         self,
@@ -202,6 +212,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         *,
         encoder: str | None = None,
         readout: str = "mean+max+min",
+        layers: str = "last",
         head_dim: int = 128,
         dropout: float = 0.0,
         freeze_encoder: bool = False,
@@ -227,6 +238,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         self.pretrain = pretrain
         self.encoder = encoder
         self.readout = readout
+        self.layers = layers
         self.head_dim = head_dim
         self.dropout = dropout
         self.freeze_encoder = freeze_encoder
@@ -290,9 +302,13 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
                     "validation_fraction or set early_stopping=False"
                 )
         train_rows, valid_rows = np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
-        scaler = TargetScaler(self.target_transform).fit(values[train_rows])
-        if warm:  # keeps the scale that the head was trained on
-            scaler = self.scaler_
+        if warm and values.shape[1] != self.n_targets_:
+            raise ValueError(
+                f"y has {values.shape[1]} targets but the last fit had {self.n_targets_}; warm_start=True goes on with "
+                "the same targets"
+            )
+        # A warm start keeps the scale that the head was trained on.
+        scaler = self.scaler_ if warm else TargetScaler(self.target_transform).fit(values, train_rows)
         scaled = scaler.scale(values)
         training = CrystalDataset(graphs, scaled, train_rows)
         validation = CrystalDataset(graphs, scaled, valid_rows) if n_valid else None
@@ -301,7 +317,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         for member in range(self.ensemble_size):
             seed = draw_seed(random_state)
             if warm and member < len(self.nets_):
-                module = copy.deepcopy(self.nets_[member].module_)
+                module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
                 module = self._build_module(weights, values.shape[1], seed)
             nets.append(self._train(module, training, validation, device, seed, member))
@@ -312,25 +328,35 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         self.scaler_ = scaler
         self.n_targets_ = values.shape[1]
         self.single_target_ = np.ndim(y) == 1
-        self.elements_ = np.array(sorted(elements | set(graphs.elements)) if elements else [], dtype=int)
+        if elements:
+            elements |= set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
+        self.elements_ = np.array(sorted(elements), dtype=int)
         return self
 
     def _pretrained(self, X: Any) -> tuple[Any, set[int], CrystalGraphs]:
         """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
         source = self.pretrain
+        pooling = {"readout": self.readout, "layers": self.layers}
         if source is None:
             name = self.encoder or "cgcnn"
             graphs = self._to_graphs(X, ENCODERS[name].recipe)
-            return lambda: ENCODERS[name](readout=self.readout), set(), graphs
+            return lambda: ENCODERS[name](**pooling), set(), graphs
         if isinstance(source, (str, os.PathLike)):
-            loaded, config = load_encoder(source, readout=self.readout)
+            loaded, config = load_encoder(source, **pooling)
             graphs = self._to_graphs(X, loaded.recipe)
             elements = set(config["elements"])
         else:
-            if not isinstance(source, FrozenEstimator):
+            embedder = source.estimator if isinstance(source, FrozenEstimator) else source
+            if not isinstance(embedder, PretrainedCrystalEmbedder):
+                raise TypeError(
+                    f"pretrain is a {type(embedder).__name__}; expected None, the name of a method, a weights folder, "
+                    "a PretrainedCrystalEmbedder or a FrozenEstimator of one"
+                )
+            if embedder is source:
                 name = source.encoder or "cgcnn"
                 graphs = self._to_graphs(X, ENCODERS[name].recipe)
                 source = clone(source).fit(graphs)
+            check_is_fitted(source)
             loaded = source.encoder_
             graphs = self._to_graphs(X, loaded.recipe)
             elements = set(source.elements_.tolist())
@@ -340,7 +366,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
             )
 
         def build() -> Encoder:
-            encoder = type(loaded)(**{**loaded.config, "readout": self.readout})
+            encoder = type(loaded)(**{**loaded.config, **pooling})
             encoder.load_state_dict(loaded.state_dict())
             return encoder
 

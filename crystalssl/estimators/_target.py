@@ -11,16 +11,21 @@ __all__ = ["TargetScaler", "check_y"]
 
 def check_y(y: Any, n_crystals: int) -> np.ndarray:
     """Return y as float64 of shape (n_crystals, n_targets), or raise a ValueError that names the item."""
+    if y is None:
+        raise ValueError("the target y is None; training requires y to be passed")
+    if getattr(getattr(y, "dtype", None), "kind", "") == "c":
+        raise ValueError("Complex data not supported: y holds complex numbers")
     try:
         values = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        for index, value in enumerate(y):
+        items = np.asarray(y, dtype=object)
+        for place in np.ndindex(items.shape):
             try:
-                float(value)
+                np.asarray(items[place], dtype=np.float64)
             except (TypeError, ValueError):
-                raise ValueError(f"y[{index}] is {value!r}, not a number") from error
+                raise ValueError(f"y[{', '.join(map(str, place))}] is {items[place]!r}, not a number") from error
         raise ValueError(f"y is not numeric: {error}") from error
-    if values.ndim not in (1, 2):
+    if values.ndim not in (1, 2) or 0 in values.shape[1:]:
         raise ValueError(f"y has shape {values.shape}; expected (n_crystals,) or (n_crystals, n_targets)")
     if len(values) != n_crystals:
         raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} values; they must be of equal length")
@@ -45,28 +50,44 @@ class TargetScaler:
     def __init__(self, transform: str | None):
         self.transform = transform
 
-    def fit(self, y: np.ndarray) -> TargetScaler:
-        """Learn the scale from training targets of shape (n_crystals, n_targets)."""
-        if self.transform == "log" and (y <= 0).any():
-            index = int(np.argwhere(y <= 0)[0, 0])
-            raise ValueError(f'y[{index}] is {y[index]}, which has no logarithm; set target_transform="auto"')
+    def fit(self, y: np.ndarray, rows: np.ndarray | slice = slice(None)) -> TargetScaler:
+        """Learn the scale from the training rows of targets of shape (n_crystals, n_targets).
+
+        Of the other rows, which are held out, no more is asked than whether they have a logarithm.
+        """
+        if self.transform == "log":
+            self._check_positive(y, np.ones(y.shape[1], dtype=bool))
+        positive = (y > 0).all(axis=0)
+        y = y[rows]
         if self.transform == "auto":
             low, high = np.quantile(y, [0.05, 0.95], axis=0)
-            self.log_ = (y > 0).all(axis=0) & (high > 10 * low)
+            self.log_ = positive & (high > 10 * low)
         else:
             self.log_ = np.full(y.shape[1], self.transform == "log")
         logged = self._log(y)
         self.mean_ = logged.mean(axis=0)
         scale = logged.std(axis=0)
         # A constant target is its mean; dividing by zero would make it NaN.
-        self.scale_ = np.where(scale > 1e-12 * np.maximum(1, abs(self.mean_)), scale, 1.0)
+        self.scale_ = np.where(scale > 1e-12 * abs(logged).max(axis=0), scale, 1.0)
         return self
+
+    @staticmethod
+    def _check_positive(y: np.ndarray, logged: np.ndarray) -> None:
+        wrong = (y <= 0) & logged
+        if wrong.any():
+            index, target = np.argwhere(wrong)[0].tolist()
+            name = f"y[{index}]" if y.shape[1] == 1 else f"y[{index}, {target}]"
+            raise ValueError(
+                f"{name} is {y[index, target]}, which has no logarithm; leave it out or learn without, with "
+                "target_transform=None"
+            )
 
     def _log(self, y: np.ndarray) -> np.ndarray:
         return np.where(self.log_, np.log(np.where(self.log_, y, 1.0)), y)
 
     def scale(self, y: np.ndarray) -> np.ndarray:
-        """Return what the network learns, float32."""
+        """Return what the network learns, float32; a ValueError names a target that has no logarithm but needs it."""
+        self._check_positive(y, self.log_)
         return ((self._log(y) - self.mean_) / self.scale_).astype(np.float32)
 
     def restore(self, scaled: np.ndarray) -> np.ndarray:

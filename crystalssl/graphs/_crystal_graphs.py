@@ -406,7 +406,7 @@ class CrystalGraphs(Sequence):
                 if columns[name].dtype != dtype:
                     raise ValueError(f"{name}.npy holds {columns[name].dtype}, expected {np.dtype(dtype)}")
             return cls(GraphRecipe(**meta["recipe"]), **columns)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
 
 

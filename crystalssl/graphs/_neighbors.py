@@ -123,7 +123,10 @@ def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_ind
         # Atoms with fewer than k candidates keep all of them.
         kth = np.full(n_atoms, np.inf)
         enough = counts >= recipe.max_neighbors
-        kth[enough] = sorted_distances[starts[enough] + recipe.max_neighbors - 1]
+        # The k-th smallest itself: which one the rounded order puts there hangs on the order of the sites.
+        stride = 2 * distances.max()
+        ascending = np.sort(centers * stride + distances)
+        kth[enough] = ascending[starts[enough] + recipe.max_neighbors - 1] - np.flatnonzero(enough) * stride
         keep = sorted_distances <= np.repeat(kth, counts) + SHELL_TOLERANCE
         order = order[keep]
         counts = np.bincount(centers[order], minlength=n_atoms)
@@ -154,8 +157,9 @@ def check_distances(crystal: CrystalArrays, index: int) -> None:
 
 
 def _too_close(index: int, pair: tuple[int, int], distance: float) -> InvalidStructureError:
+    first, second = sorted(pair)
     return InvalidStructureError(
-        f"item {index}: atoms {pair[0]} and {pair[1]} are {distance:.3g} Å apart (less than {MIN_DISTANCE} Å); remove "
+        f"item {index}: atoms {first} and {second} are {distance:.3g} Å apart (less than {MIN_DISTANCE} Å); remove "
         "duplicated sites, e.g. with structure.merge_sites(mode='delete')",
         index,
     )

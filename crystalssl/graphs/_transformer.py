@@ -12,14 +12,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
-from crystalssl.graphs._neighbors import check_distances
+from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._structures import CrystalArrays, as_items, crystal_arrays
 
 __all__ = ["CrystalGraphTransformer"]
 
 
-class CrystalGraphTransformer(TransformerMixin, BaseEstimator):
+# Graphs are no table: without the wrapping, scikit-learn's global transform_output="pandas" leaves them alone.
+class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn crystals into the graphs that an encoder reads.
 
     Parameters
@@ -123,8 +124,7 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator):
         InvalidStructureError
             With ``on_error="raise"``, if a crystal is invalid; the message names the item.
         """
-        if not hasattr(self, "recipe_"):
-            self.fit()
+        self.fit()  # nothing is learnt, so that the parameters of now decide, not those of an earlier fit
         self.errors_: list[tuple[int, str]] = []
         if isinstance(X, CrystalGraphs):
             X.check_recipe(self.recipe_)
@@ -144,7 +144,7 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator):
         for index, item in enumerate(items):
             try:
                 crystal = crystal_arrays(item, index)
-                check_distances(crystal, index)
+                find_edges([crystal], self.recipe_, index)
                 crystals.append(crystal)
             except InvalidStructureError as error:
                 self.errors_.append((index, str(error)))

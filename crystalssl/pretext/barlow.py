@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, inf
 
 from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews
@@ -34,13 +34,19 @@ def barlow_loss(a: Tensor, b: Tensor, redundancy_weight: float = 0.0051) -> Tens
     R. Magar, Y. Wang and A. Barati Farimani, npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.
     J. Zbontar et al., ICML 2021, arXiv:2103.03230.
     """
-    a, b = a - a.mean(dim=0), b - b.mean(dim=0)
-    # A feature that is constant over the batch has no correlation: 0, not NaN.
-    scale = a.norm(dim=0)[:, None] * b.norm(dim=0)
-    correlation = (a.T @ b) / scale.clamp(min=1e-12)
+    (a, norm_a), (b, norm_b) = _centred(a), _centred(b)
+    correlation = (a.T @ b) / (norm_a[:, None] * norm_b)
     squares = correlation.square().sum()
     diagonal = correlation.diagonal()
     return (1 - diagonal).square().sum() + redundancy_weight * (squares - diagonal.square().sum())
+
+
+def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `x` less its mean over the batch, and the norm of each feature."""
+    centred = x - x.mean(dim=0)
+    norm = centred.norm(dim=0)
+    # A feature that is constant but for rounding has no correlation: 0, not NaN, and not the 1 of its rounding errors.
+    return centred, norm.masked_fill(norm <= 1e-5 * x.norm(dim=0), inf)
 
 
 class BarlowTwins(TwoViews):

@@ -119,6 +119,11 @@ class FinalWeights(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far."""
+        if not math.isfinite(net.history[-1, "train_loss"]):
+            raise FloatingPointError(
+                f"training diverged: the loss of epoch {len(net.history)} is {net.history[-1, 'train_loss']}; lower "
+                "learning_rate, or set gradient_clip"
+            )
         if self.monitor is None:
             return
         loss = net.history[-1, self.monitor]

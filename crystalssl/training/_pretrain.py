@@ -75,6 +75,13 @@ def pretrain(
     rng = np.random.default_rng(derive_seed(seed, 0))
     order = rng.permutation(len(graphs))
     n_valid = round(validation_fraction * len(graphs))
+    if n_valid < 2:  # losses that compare crystals are constant on a single one, and the first epoch would be the best
+        n_valid = 0
+    if len(graphs) - n_valid < 2:
+        raise ValueError(
+            f"of {len(graphs)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
+            "validation_fraction"
+        )
     dataset = CrystalDataset(graphs, y, np.sort(order[n_valid:]))
     valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
     n_batches = len(BatchIterator(dataset, batch_size, shuffle=True))

@@ -17,11 +17,13 @@ from safetensors.torch import save as save_tensors
 
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.exceptions import WeightsError
+from crystalssl.training._seeding import seeded
 
 __all__ = ["bundled_weights", "load_encoder", "save_encoder"]
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
 _FORMAT = 1
+_KEYS = {"elements", "encoder", "encoder_params", "format", "method", "recipe", "sha256"}
 
 
 def bundled_weights() -> dict[str, Path]:
@@ -39,7 +41,8 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     encoder : Encoder
         What to save.
     config : dict
-        JSON values to store beside what rebuilds the encoder: method, elements, settings of the training, …
+        JSON values to store beside what rebuilds the encoder: method and elements, which `load_encoder` asks for,
+        settings of the training, …
     card : str, default=""
         Text of README.md.
 
@@ -52,14 +55,15 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
-    config = {
+    # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
+    derived = {
         "format": _FORMAT,
         "encoder": encoder.name,
         "encoder_params": encoder.config,
         "recipe": encoder.recipe.to_dict(),
         "sha256": hashlib.sha256(weights).hexdigest(),
-        **config,
     }
+    config = {**derived, **config, **derived}
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -107,8 +111,13 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
         weights = (folder / "model.safetensors").read_bytes()
     except FileNotFoundError as error:
         raise WeightsError(f"the weights folder {folder} has no {Path(error.filename).name}; restore it") from None
+    except OSError as error:
+        raise WeightsError(f"the weights folder {folder} cannot be read: {error}") from error
     except ValueError as error:
         raise WeightsError(f"{folder / 'config.json'} is not valid JSON ({error}); restore it") from error
+    missing = sorted(_KEYS - config.keys()) if isinstance(config, dict) else sorted(_KEYS)
+    if missing:
+        raise WeightsError(f"{folder / 'config.json'} does not say {', '.join(missing)}; restore it")
     try:
         if config["format"] != _FORMAT:
             raise WeightsError(f"{folder} has format {config['format']}, this version reads format {_FORMAT}; update")
@@ -118,7 +127,13 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
                 f"{folder / 'model.safetensors'} was altered or truncated: its sha256 is {found}, config.json says "
                 f"{config['sha256']}; restore the file"
             )
-        encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
+        if config["encoder"] not in ENCODERS:
+            raise WeightsError(
+                f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
+                f"{sorted(ENCODERS)}; update"
+            )
+        with seeded(0):  # random weights, overwritten in the next step, must not move torch's global generator
+            encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
         encoder.load_state_dict(load_tensors(weights), strict=True)
         if encoder.recipe.to_dict() != config["recipe"]:
             raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")

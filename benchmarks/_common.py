@@ -1,0 +1,202 @@
+"""What the benchmarks share: options, result files that grow row by row, tables."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils import Bunch
+
+import crystalssl
+from crystalssl import CrystalGraphs, CrystalSSLRegressor
+from crystalssl.datasets import fetch_matbench
+from crystalssl.exceptions import DatasetError
+from crystalssl.training import bundled_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SCRATCH = "scratch"  # the name of no pretraining, where pretrain=None would be an empty cell
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = os.environ.get("CRYSTALSSL_DATA") or ROOT.parent / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=shared, help="folder of the data sets (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results (default: %(default)s)")
+    return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of benchmarks that finetune."""
+    methods = [SCRATCH, *bundled_weights()]
+    parser.add_argument("--methods", nargs="+", default=methods, help=f"{SCRATCH}, bundled weights, weights folders")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add --set, which reaches every parameter of the estimator."""
+    parser.add_argument(
+        "--set", nargs="+", type=_setting, default=[], metavar="NAME=VALUE", help="parameters of the estimator"
+    )
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a string without quotes
+
+
+def data_file(folder: Path, name: str) -> Path:
+    """Return the path of a data file, or end the script with a message that says what is missing."""
+    path = Path(folder) / name
+    if not path.exists():
+        sys.exit(f"There is no {path}: let --data or the environment variable CRYSTALSSL_DATA name the folder with it.")
+    return path
+
+
+def load_task(name: str, folder: Path) -> Bunch:
+    """Return a Matbench task from the data folder, or end the script with a message that says what is missing."""
+    try:
+        return fetch_matbench(name, data_home=folder, download_if_missing=False)
+    except DatasetError as error:
+        sys.exit(str(error))
+
+
+def make_model(method: str, seed: int, settings: list[tuple[str, Any]]) -> CrystalSSLRegressor:
+    """Return a regressor on the CPU with the estimator's defaults and what --set changes."""
+    pretrain = None if method == SCRATCH else method
+    return CrystalSSLRegressor(pretrain=pretrain, random_state=seed, device="cpu").set_params(**dict(settings))
+
+
+def fit_and_score(
+    model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray, train: np.ndarray, test: np.ndarray, row: dict
+) -> dict[str, Any]:
+    """Return `row` with the error of a model that is fitted to the training rows, and the time that this took."""
+    torch.set_num_threads(1)  # the last bits depend on it, and so may the results after many epochs
+    started = time.perf_counter()
+    model.fit(graphs[train], y[train])
+    seconds = time.perf_counter() - started
+    error = float(np.abs(model.predict(graphs[test]) - y[test]).mean())
+    return {**row, "epochs": len(model.history_), "mae": error, "seconds": seconds}
+
+
+def run_all(calls: list[Any], results: Results, jobs: int) -> None:
+    """Run delayed calls of :func:`fit_and_score`, and write down each row when it comes."""
+    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        for number, row in enumerate(joblib.Parallel(return_as="generator_unordered")(calls), 1):
+            results.append(row)
+            name = " ".join(f"{key} {row[key]}" for key in results.keys if key not in ("settings", "weights"))
+            print(
+                f"[{number}/{len(calls)}] {name}: MAE {row['mae']:.4g} {row['unit']}, {row['seconds']:.0f} s",
+                flush=True,
+            )
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the hash of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def weights_sha256(source: str | os.PathLike | None) -> str:
+    """Return the hash of bundled weights or a weights folder, the empty string for none."""
+    if source in (None, SCRATCH):
+        return ""
+    folder = bundled_weights().get(str(source), Path(source))
+    return json.loads((folder / "config.json").read_text())["sha256"]
+
+
+def settings_id(estimator: Any, *more: Any) -> str:
+    """Return what identifies the settings of a run: parameters and version, without weights and seed.
+
+    Results of other defaults are then neither taken for done nor mixed with these.
+    """
+    params = estimator.get_params(deep=False)
+    for name in (
+        "pretrain",
+        "method",
+        "weights",
+        "random_state",
+        "n_jobs",
+        "verbose",
+        "checkpoint",
+        "memory",
+        "device",
+    ):
+        params.pop(name, None)
+    return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
+
+
+class Results:
+    """A CSV file to which rows are appended as they come.
+
+    Parameters
+    ----------
+    path : path
+        Made with the first row.
+    keys : list of str
+        Columns by which a row is recognised.
+    """
+
+    def __init__(self, path: Path, keys: list[str]):
+        self.path = Path(path)
+        self.keys = keys
+
+    def read(self) -> pd.DataFrame:
+        if not self.path.exists():
+            return pd.DataFrame(columns=self.keys)
+        return pd.read_csv(self.path, dtype=dict.fromkeys(self.keys, str), keep_default_na=False, na_values=["nan"])
+
+    def has(self, row: dict[str, Any]) -> bool:
+        frame = self.read()
+        return bool((frame[self.keys] == [str(row[key]) for key in self.keys]).all(axis=1).any())
+
+    def select(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
+        """Return what the file has of some rows, in their order."""
+        wanted = pd.DataFrame([{key: str(row[key]) for key in self.keys} for row in rows])
+        return wanted.merge(self.read(), on=self.keys)
+
+    def append(self, row: dict[str, Any]) -> None:
+        if self.has(row):
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        row = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
+        if self.path.exists():
+            columns = pd.read_csv(self.path, nrows=0).columns
+            if set(columns) != set(row):
+                sys.exit(f"{self.path} has the columns {list(columns)}, not {list(row)}: move it away")
+            row = {name: row[name] for name in columns}
+        pd.DataFrame([row]).to_csv(self.path, mode="a", header=not self.path.exists(), index=False)
+
+
+def machine() -> str:
+    """Return processor and versions on one line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def markdown(header: list[str], rows: list[list[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,54 @@
+"""Error against the number of labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crystalssl.plotting._axes import axes_or_new, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_label_efficiency(frame: Any, ax: Axes | None = None, unit: str = "") -> Axes:
+    """Plot the mean absolute error of each method against the number of labelled crystals.
+
+    Lines join the means over the repetitions; bars span one standard deviation either way.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        One row per method, number of labels and repetition, with the columns ``"method"``, ``"n_labels"`` and
+        ``"mae"``.
+    ax : matplotlib.axes.Axes or None, default=None
+        Where to draw; None makes a new figure.
+    unit : str, default=""
+        Unit of the error, for the label.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import pandas as pd
+    >>> from crystalssl.plotting import plot_label_efficiency
+    >>> runs = [("scratch", 10, 3.0), ("scratch", 10, 5.0), ("scratch", 20, 2.0), ("barlow", 10, 2.5)]
+    >>> ax = plot_label_efficiency(pd.DataFrame(runs, columns=["method", "n_labels", "mae"]), unit="eV")
+    >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
+    ('MAE (eV)', ['scratch', 'barlow'])
+    """
+    missing = {"method", "n_labels", "mae"} - set(frame.columns)
+    if missing:
+        raise ValueError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
+    ax = axes_or_new(ax)
+    for method, runs in frame.groupby("method", sort=False):
+        errors = runs.groupby("n_labels")["mae"]
+        # A single repetition has no spread; its bar has no length.
+        spread = errors.std().fillna(0.0)
+        ax.errorbar(spread.index, errors.mean(), spread, marker="o", markersize=4, capsize=3, label=str(method))
+    ax.set(xlabel="labelled crystals", ylabel=with_unit("MAE", unit))
+    ax.legend()
+    return ax

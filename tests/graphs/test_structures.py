@@ -1,0 +1,268 @@
+"""Validation: what counts as a collection of crystals, and which crystals are refused, by name."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import DummySpecies, Element, IStructure, Lattice, Molecule, Structure
+
+from crystalssl import CrystalGraphTransformer, check_structures
+from crystalssl.exceptions import CrystalSSLError, InvalidStructureError, NotACrystalError
+
+CUBE = Lattice.cubic(4.2)
+CESIUM_CHLORIDE = [[0, 0, 0], [0.5, 0.5, 0.5]]
+
+
+def cscl(species=("Cs", "Cl"), sites=CESIUM_CHLORIDE, lattice=CUBE):
+    return Structure(lattice, species, sites)
+
+
+def bare_cell(matrix):
+    return Structure(Lattice(matrix), ["Cs", "Cl"], CESIUM_CHLORIDE)
+
+
+def read_both_ways(items):
+    """The two doors through which crystals come in."""
+    yield lambda: check_structures(items)
+    yield lambda: CrystalGraphTransformer().transform(items)
+
+
+# ---------------------------------------------------------------------- crystals that are refused
+
+INVALID = {
+    "empty": (Structure(CUBE, [], []), "the crystal has no atoms"),
+    "mixed site": (cscl([{"Cs": 0.5, "Rb": 0.5}, "Cl"]), "partially occupied; order the structure first"),
+    "vacancies": (cscl(["Cs", {"Cl": 0.9}]), "'Cl:0.9.*' is partially occupied"),
+    "NaN coordinates": (cscl(sites=[[0, 0, 0], [0.5, np.nan, 0.5]]), "atom 1 has NaN or infinite coordinates"),
+    "infinite coordinates": (cscl(sites=[[np.inf, 0, 0], [0.5, 0.5, 0.5]]), "atom 0 has NaN or infinite coordinates"),
+    "NaN in the lattice": (bare_cell([[4, 0, 0], [0, np.nan, 0], [0, 0, 4]]), "the lattice holds NaN or infinite"),
+    "infinite lattice": (bare_cell([[4, 0, 0], [0, np.inf, 0], [0, 0, 4]]), "the lattice holds NaN or infinite"),
+    "flat cell": (bare_cell([[4, 0, 0], [0, 4, 0], [4, 4, 0]]), "the cell has zero volume"),
+    "no cell": (bare_cell(np.zeros((3, 3))), "the cell has zero volume"),
+    "left-handed cell": (bare_cell([[0, 4, 0], [4, 0, 0], [0, 0, 4]]), "left-handed .volume -64 Å³.; swap two"),
+    "two atoms almost in one place": (cscl(sites=[[0, 0, 0], [0, 0, 0.02]]), "atoms 0 and 1 are 0.084 Å apart"),
+    "two atoms in one place": (cscl(sites=[[0, 0, 0], [0, 0, 0]]), "atoms 0 and 1 are 0 Å apart"),
+    "two atoms close across the border": (cscl(sites=[[0, 0, 0.01], [0, 0, 0.99]]), "atoms 0 and 1 are 0.084 Å apart"),
+    "atom close to its own image": (Structure(Lattice.orthorhombic(5, 5, 0.05), ["H"], [[0, 0, 0]]), "0.05 Å apart"),
+    "dummy species": (cscl(["Cs", DummySpecies("X")]), "dummy species, which are not elements"),
+    "missing file": ("nowhere/NaCl.cif", "there is no file 'nowhere/NaCl.cif'"),
+    "periodic along two axes": (
+        cscl(lattice=Lattice(CUBE.matrix, pbc=(True, True, False))),
+        r"periodic along \(True, True, False\) only",
+    ),
+}
+
+
+@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.parametrize(("crystal", "reason"), INVALID.values(), ids=INVALID)
+def test_invalid_crystal_is_named_with_the_reason(crystal, reason, position):
+    items = [cscl()] * 3
+    items[position] = crystal
+    for read in read_both_ways(items):
+        with pytest.raises(InvalidStructureError, match=rf"(?s)^item {position}\b.*{reason}") as caught:
+            read()
+        assert caught.value.index == position
+        assert isinstance(caught.value, ValueError)
+        assert isinstance(caught.value, CrystalSSLError)
+
+
+NO_CRYSTALS = {
+    "None": None,
+    "number": 3.5,
+    "NaN": float("nan"),
+    "formula as bytes": b"NaCl",
+    "dict": {"lattice": 1},
+    "molecule": Molecule(["H", "H"], [[0, 0, 0], [0, 0, 0.7]]),
+    "site": cscl()[0],
+    "list": [cscl()],
+}
+
+
+@pytest.mark.parametrize("item", NO_CRYSTALS.values(), ids=NO_CRYSTALS)
+def test_item_that_is_no_crystal_is_named_with_its_type(item):
+    for read in read_both_ways([cscl(), item]):
+        with pytest.raises(NotACrystalError, match=rf"^item 1: {type(item).__name__} is not a crystal") as caught:
+            read()
+        assert caught.value.index == 1
+        assert isinstance(caught.value, TypeError)
+        assert isinstance(caught.value, ValueError)
+
+
+def test_distance_just_above_the_limit_is_accepted():
+    close = cscl(sites=[[0, 0, 0], [0, 0, 0.101 / 4.2]])
+    assert check_structures([close])[0] is close
+
+
+def test_error_keeps_its_index_when_pickled():
+    for error in (InvalidStructureError("item 7: bad", 7), NotACrystalError("item 7: bad", 7)):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), copy.index) == (type(error), "item 7: bad", 7)
+
+
+def test_unreadable_file_is_named(tmp_path):
+    path = tmp_path / "broken.cif"
+    path.write_text("data_broken\n_cell_length_a 4.2\nloop_\n_atom_site_label\n")
+    for read in read_both_ways([cscl(), path]):
+        with pytest.raises(InvalidStructureError, match=r"item 1: cannot read a crystal from .*broken\.cif") as caught:
+            read()
+        assert caught.value.index == 1
+        assert caught.value.__cause__ is not None
+
+
+def test_folder_is_not_a_file(tmp_path):
+    with pytest.raises(InvalidStructureError, match="item 0: there is no file"):
+        check_structures([tmp_path])
+
+
+# ---------------------------------------------------------------------- elements
+
+
+def test_element_that_is_not_allowed_is_named():
+    items = [cscl(), cscl(["Cs", "Br"]), cscl(["Rb", "I"])]
+    with pytest.raises(InvalidStructureError, match="item 1: the encoder's weights have never seen Br") as caught:
+        check_structures(items, elements=[55, 17])
+    assert caught.value.index == 1
+    with pytest.raises(InvalidStructureError, match="never seen Rb, I"):
+        check_structures(items[2:], elements={55, 17})
+
+
+def test_allowed_elements_pass():
+    items = [cscl(), cscl(["Cs", "Br"])]
+    assert check_structures(items, elements=(17, 35, 55)) == items
+    assert check_structures(items, elements=None) == items
+
+
+def test_oxidation_states_do_not_hide_an_element():
+    with pytest.raises(InvalidStructureError, match="never seen Cs"):
+        check_structures([cscl(["Cs+", "Cl-"])], elements=[17])
+
+
+def test_oxidation_states_are_dropped_and_the_input_is_left_alone():
+    charged = cscl(["Cs+", "Cl-"])
+    [structure] = check_structures([charged])
+    assert structure.species == [Element("Cs"), Element("Cl")]
+    assert structure == cscl()
+    assert [str(species) for species in charged.species] == ["Cs+", "Cl-"]
+
+
+def test_what_needs_no_change_is_not_copied():
+    items = [cscl(), cscl(["Cs", "Br"])]
+    checked = check_structures(items)
+    assert checked is not items
+    assert all(a is b for a, b in zip(checked, items, strict=True))
+
+
+# ---------------------------------------------------------------------- containers
+
+
+def object_array(items, shape=(-1,)):
+    array = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array.reshape(shape)
+
+
+def series(items):
+    return pytest.importorskip("pandas").Series(items, index=[7 + 2 * i for i in range(len(items))])
+
+
+CONTAINERS = {
+    "list": list,
+    "tuple": tuple,
+    "array": object_array,
+    "column": lambda items: object_array(items, (-1, 1)),
+    "series": series,
+    "one-column frame": lambda items: series(items).to_frame("structure"),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+@pytest.mark.parametrize("n", [1, 3])
+def test_accepted_containers(container, n):
+    items = [cscl(), cscl(["Cs", "Br"]), cscl(["Tl", "I"])][:n]
+    assert check_structures(container(items)) == items
+    assert len(CrystalGraphTransformer().transform(container(items))) == n
+
+
+@pytest.mark.parametrize("container", [list, tuple, object_array, series])
+def test_no_crystals_at_all(container):
+    assert check_structures(container([])) == []
+    with pytest.raises(ValueError, match="no crystals were given"):
+        CrystalGraphTransformer().transform(container([]))
+
+
+def test_immutable_structures_are_crystals():
+    frozen = IStructure.from_sites(cscl())
+    assert check_structures([frozen]) == [frozen]
+
+
+@pytest.mark.parametrize("as_type", [str, Path])
+@pytest.mark.parametrize("name", ["CsCl.cif", "POSCAR", "CsCl.json"])
+def test_paths_are_read(tmp_path, name, as_type):
+    path = os.fspath(tmp_path / name)
+    cscl().to(path)
+    [structure] = check_structures([as_type(path)])
+    assert structure.matches(cscl())
+    assert structure.composition == cscl().composition
+
+
+def test_ase_atoms_are_read():
+    atoms = pytest.importorskip("ase").Atoms("CsCl", scaled_positions=CESIUM_CHLORIDE, cell=[4.2] * 3, pbc=True)
+    [structure] = check_structures([atoms])
+    assert structure == cscl()
+    graphs = CrystalGraphTransformer().transform([atoms, cscl()])
+    assert np.array_equal(*graphs.distances.reshape(2, -1))
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_ase_atoms_that_are_not_periodic_are_refused(pbc):
+    atoms = pytest.importorskip("ase").Atoms("CsCl", scaled_positions=CESIUM_CHLORIDE, cell=[4.2] * 3, pbc=pbc)
+    with pytest.raises(InvalidStructureError, match=r"item 1: the ASE Atoms are periodic along \[.*False\] only"):
+        check_structures([cscl(), atoms])
+
+
+@pytest.mark.parametrize("kind", ["Structure", "Atoms", "str", "path"])
+def test_single_crystal_must_be_wrapped_in_a_list(kind, tmp_path):
+    if kind == "Atoms":
+        single = pytest.importorskip("ase").Atoms("CsCl", scaled_positions=CESIUM_CHLORIDE, cell=[4.2] * 3, pbc=True)
+    else:
+        single = {"Structure": cscl(), "str": "POSCAR", "path": tmp_path / "POSCAR"}[kind]
+    for read in read_both_ways(single):
+        with pytest.raises(NotACrystalError, match=r"X is a single \w+; expected a list.*Wrap it in a list: \[X\]"):
+            read()
+
+
+def test_matrix_of_sites_is_explained():
+    sites = np.array([cscl(), cscl()], dtype=object)
+    assert sites.shape == (2, 2)  # that is what numpy makes of two crystals
+    for read in read_both_ways(sites):
+        with pytest.raises(NotACrystalError, match=r"shape \(2, 2\).*holds sites: numpy took each Structure for a"):
+            read()
+
+
+def test_column_of_sites_is_refused():
+    # Crystals of one atom become a column, the shape that is otherwise welcome.
+    polonium = Structure(Lattice.cubic(3.3), ["Po"], [[0, 0, 0]])
+    sites = np.array([polonium, polonium], dtype=object)
+    assert sites.shape == (2, 1)
+    for read in read_both_ways(sites):
+        with pytest.raises(NotACrystalError, match="item 0: PeriodicSite is not a crystal"):
+            read()
+
+
+def test_frame_with_two_columns_is_refused():
+    frame = series([cscl(), cscl()]).to_frame("structure").assign(y=[1.0, 2.0])
+    for read in read_both_ways(frame):
+        with pytest.raises(NotACrystalError, match="DataFrame with 2 columns"):
+            read()
+
+
+@pytest.mark.parametrize("X", [np.ones((3, 4)), np.array(cscl(), dtype=object)[None, None], 3, None, {"a": cscl()}])
+def test_other_containers_are_refused(X):
+    for read in read_both_ways(X):
+        with pytest.raises(NotACrystalError, match=r"X is .*expected a list"):
+            read()
