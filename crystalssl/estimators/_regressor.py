@@ -95,8 +95,9 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min"}, default="mean+max+min"
         How atoms are pooled into crystals.
-    layers : {"last", "all"}, default="last"
-        Pool the outputs of the last layer, or of all layers side by side.
+    layers : {"all", "last"}, default="all"
+        Pool the outputs of all layers side by side, so that the head sees what an atom is beside what surrounds it, or
+        those of the last one.
     head_dim : int, default=128
         Width of the hidden layer between the crystal's vector and the prediction.
     dropout : float, default=0.0
@@ -212,7 +213,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         *,
         encoder: str | None = None,
         readout: str = "mean+max+min",
-        layers: str = "last",
+        layers: str = "all",
         head_dim: int = 128,
         dropout: float = 0.0,
         freeze_encoder: bool = False,

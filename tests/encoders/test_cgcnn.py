@@ -133,6 +133,32 @@ def test_equations_hold_for_other_widths_and_depths(batch, randomise):
     torch.testing.assert_close(encoder(batch).node.double(), node, rtol=1e-5, atol=1e-5)
 
 
+def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch, randomise):
+    encoder = randomise(CGCNN(hidden_dim=7, n_convs=3, layers="all")).eval()
+    plain = plain_copy(encoder)
+    outputs = []
+    for part in (plain.embedding, *plain.convs):
+        part.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    plain(batch)
+    node = encoder(batch).node
+    assert node.shape == (len(batch.z), 28)
+    assert (encoder.node_dim, encoder.graph_dim) == (28, 28)
+    torch.testing.assert_close(node.double(), torch.cat(outputs, dim=1), rtol=1e-5, atol=1e-5)
+    # The last of them is what the default gives, of the same weights.
+    last = CGCNN(hidden_dim=7, n_convs=3).eval()
+    last.load_state_dict(encoder.state_dict())
+    assert torch.equal(last(batch).graph, encoder(batch).graph[:, -7:])
+
+
+def test_config_holds_all_that_was_chosen(batch):
+    chosen = {"hidden_dim": 7, "n_convs": 2, "n_gaussians": 20, "readout": "mean+max+min", "layers": "all"}
+    encoder = CGCNN(**chosen).eval()
+    assert encoder.config == chosen
+    rebuilt = CGCNN(**encoder.config).eval()
+    rebuilt.load_state_dict(encoder.state_dict())
+    assert torch.equal(rebuilt(batch).graph, encoder(batch).graph)
+
+
 def test_gaussians_are_the_papers():
     encoder = CGCNN()
     torch.testing.assert_close(encoder.gaussian_centers, 0.2 * torch.arange(41))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from crystalssl.encoders import ENCODERS, READOUTS, Encoder, make_readout
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder, make_readout
 from crystalssl.graphs import RECIPES
 
 encoders = pytest.mark.parametrize("name", ENCODERS)
@@ -60,14 +60,16 @@ def test_config_and_weights_rebuild_the_encoder(name, prototypes, make_batch, ra
 
 
 @encoders
+@pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("readout", READOUTS)
-def test_readout_pools_the_atoms_of_each_crystal(name, readout, prototypes, make_batch, randomise):
+def test_readout_pools_the_atoms_of_each_crystal(name, readout, layers, prototypes, make_batch, randomise):
     try:
-        encoder = build(name, randomise, readout=readout).eval()
+        encoder = build(name, randomise, readout=readout, layers=layers).eval()
     except TypeError:
         pytest.skip(f"{name} has its own readout")
     batch = make_batch(prototypes[:6], name)
     node, _, graph = encoder(batch)
+    assert graph.shape == (6, encoder.graph_dim)
     pooled = {"mean": lambda x: x.mean(dim=0), "max": lambda x: x.amax(dim=0), "min": lambda x: x.amin(dim=0)}
     expected = [
         torch.cat([pooled[part](node[batch.batch == i]) for part in readout.split("+")]) for i in range(6)
@@ -82,6 +84,12 @@ def test_readouts_widen_as_they_say():
 def test_unknown_readout_lists_those_that_exist():
     with pytest.raises(ValueError, match=r"no readout 'sum'; choose one of \['mean', 'mean\+max\+min'\]"):
         make_readout("sum")
+
+
+@encoders
+def test_unknown_layers_list_those_that_exist(name):
+    with pytest.raises(ValueError, match=r"'first'.*last"):
+        ENCODERS[name](layers="first")
 
 
 @encoders

@@ -49,7 +49,7 @@ def trainings(monkeypatch):
 
 @pytest.mark.parametrize(
     "params",
-    [{"loss": "l1"}, {"loss": "mse"}, {"loss": "huber"}, {"pretrain": None, "max_epochs": 20}],
+    [{"loss": "l1"}, {"loss": "mse"}, {"loss": "huber"}, {"pretrain": None, "learning_rate": 0.005}],
     ids=str,
 )
 def test_learns_the_density(tiny_regressor, graphs, y, params):

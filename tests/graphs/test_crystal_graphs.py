@@ -395,6 +395,25 @@ def test_altered_column_is_refused(folder, name, alter, mmap):
     assert_refused(folder, mmap)
 
 
+class Touch:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.touch, ()
+
+
+@both
+def test_pickles_are_never_loaded(folder, tmp_path, mmap):
+    array = np.empty(3, dtype=object)
+    array[0] = Touch(tmp_path / "executed")
+    np.save(folder / "distances.npy", array, allow_pickle=True)
+    assert_refused(folder, mmap)
+    assert not (tmp_path / "executed").exists()
+
+
 @pytest.mark.parametrize(
     "content",
     [

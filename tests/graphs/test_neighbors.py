@@ -249,6 +249,18 @@ def test_cell_too_skewed_for_images_of_one_byte_is_named(salt):
     np.testing.assert_allclose(reduced.distances, [4] * 6 + [4 * 2**0.5] * 12, rtol=1e-6)
 
 
+@pytest.mark.parametrize("n", [127, 128])
+def test_images_of_up_to_127_cells_fit(n):
+    skewed = Structure(np.array([[4, 0, 0], [4 * n, 4, 0], [0, 0, 4]]), ["Na"], [[0, 0, 0]])
+    if n > 127:
+        with pytest.raises(InvalidStructureError, match="more than 127 cells away"):
+            build([skewed], GraphRecipe(8.0, 6))
+    else:
+        graph = build([skewed], GraphRecipe(8.0, 6))
+        np.testing.assert_allclose(graph.distances, 4)
+        assert np.abs(graph.images.astype(int)).max() == n
+
+
 def test_neighbors_at_exactly_the_cutoff_are_kept_in_every_orientation():
     for seed in range(20):
         lattice = 5.0 * Rotation.random(random_state=seed).as_matrix()
@@ -261,6 +273,16 @@ def test_first_radius_too_small_is_grown():
     graph = build([layer], GraphRecipe(20.0, 30))
     centers, _, _, distances = brute_force(layer, 20.0)
     assert_k_nearest([graph.distances], [distances[centers == 0]], 30)
+
+
+def test_shell_that_straddles_the_first_radius_is_whole():
+    # The first radius is 1.25 times that of a sphere of six atoms; the fifth and sixth neighbour lie 3e-5 Å within it,
+    # and the other two of their shell as much beyond.
+    radius, k = 4.0, 5
+    a, b = radius - 3e-5, radius + 3e-5
+    c = radius**3 / (1.25**3 * 3 * (k + 1) / (4 * np.pi) * a * b)
+    graph = build([Structure(Lattice.orthorhombic(a, b, c), ["Po"], [[0, 0, 0]])], GraphRecipe(8.0, k))
+    np.testing.assert_allclose(graph.distances, [c, c, 2 * c, 2 * c, a, a, b, b], rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- determinism

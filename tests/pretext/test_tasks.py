@@ -146,12 +146,21 @@ def test_barlow_compares_the_projections_of_both_views(make_batch):
     torch.testing.assert_close(task(batch, generator(3)), barlow_loss(a, b, 0.7))
 
 
-def test_simsiam_predicts_each_projection_from_the_other(make_batch):
+def test_simsiam_predicts_each_projection_from_the_other():
+    # On projections without likeness, so that it shows which is compared with which.
+    task = build("simsiam").train()
+    a, b = (torch.randn(9, 128, generator=generator(seed)) for seed in (1, 2))
+    predicted_a, predicted_b = task.predictor(a), task.predictor(b)
+    loss = task.compare(a, b)
+    torch.testing.assert_close(loss, simsiam_loss(predicted_a, a, predicted_b, b))
+    assert abs(loss - simsiam_loss(predicted_b, a, predicted_a, b)) > 1e-3
+
+
+def test_simsiam_compares_the_projections_of_both_views(make_batch):
     task, batch = build("simsiam").eval(), make_batch("simsiam")
     source = generator(3)
     a, b = (task.projector(task.encoder(task.augmentation(batch, source)).graph) for _ in range(2))
-    expected = simsiam_loss(task.predictor(a), a, task.predictor(b), b)
-    torch.testing.assert_close(task(batch, generator(3)), expected)
+    torch.testing.assert_close(task(batch, generator(3)), task.compare(a, b))
 
 
 def test_barlow_without_perturbation_compares_equal_views(make_batch):
