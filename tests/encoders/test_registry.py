@@ -88,7 +88,7 @@ def test_unknown_readout_lists_those_that_exist():
 
 @encoders
 def test_unknown_layers_list_those_that_exist(name):
-    with pytest.raises(ValueError, match=r"'first'.*last"):
+    with pytest.raises(ValueError, match=r"layers must be one of .*'all'.*got 'first'"):
         ENCODERS[name](layers="first")
 
 
