@@ -159,14 +159,9 @@ def write_card(method: str, options: Any) -> None:
 
 def settings_table(method: str, config: dict[str, Any], run: pd.Series) -> str:
     """Return what was set here beside what the paper has."""
-    here = {
-        **config,
-        **config["encoder_params"],
-        **config["task_params"],
-        "optimizer": "AdamW, warm-up and cosine decay",
-    }
-    here["n_crystals"] = f"{run.n_crystals:,}"
-    names = [*PAPER, "weight_decay", "gradient_clip", "n_convs", "n_gaussians", "readout"]
+    here = {**config, **config["encoder_params"], **config["task_params"]}
+    here |= {"n_crystals": f"{run.n_crystals:,}", "optimizer": "AdamW, warm-up and cosine decay"}
+    names = [*PAPER, "weight_decay", "gradient_clip", "hidden_dim", "n_convs", "n_gaussians", "readout"]
     if method == "barlow":
         here.setdefault("redundancy_weight", 0.0051)
     rows = [[f"`{name}`", here[name], PAPER.get(name, "")] for name in names if name in here]
@@ -202,12 +197,14 @@ def reached(weights: str, results: Path) -> str:
     probes = results / "linear_probe.csv"
     if probes.exists():
         frame = pd.read_csv(probes, keep_default_na=False)
-        mine = frame[frame.weights == weights]
-        rows = [[row.target, row.readout, f"{row.r2:.3f}"] for row in mine.itertuples()]
+        keys = ["target", "readout"]
+        control = frame[frame.method == "untrained"].drop_duplicates(keys, keep="last").set_index(keys).r2
+        mine = frame[frame.weights == weights].drop_duplicates(keys, keep="last").set_index(keys).r2
+        rows = [[*key, f"{value:.3f}", f"{control.get(key, np.nan):.3f}"] for key, value in mine.items()]
         if rows:
             tables.append(
                 "R² of ridge regression on the vectors, without finetuning (`benchmarks/linear_probe.py`):\n\n"
-                + markdown(["target", "readout", "R²"], rows)
+                + markdown(["target", "readout", "these weights", "random weights"], rows)
             )
     return "\n\n".join(tables)
 

@@ -77,7 +77,9 @@ for (name, model), panel in zip(models.items(), panels, strict=True):
     panel.set_title(name)
     plot_predictions(y[test], result["estimator"][0].predict(graphs[test]), panel, unit="g/cm³")
 limits = min(panel.get_xlim()[0] for panel in panels), max(panel.get_xlim()[1] for panel in panels)
-pyplot.setp(panels, xlim=limits, ylim=limits)
+for panel in panels:
+    panel.set(xlim=limits, ylim=limits)
+    panel.label_outer()  # the scales are the same, so one set of labels does
 best = min(errors, key=errors.__getitem__)
 print(f"The best is {best!r}: {1 - errors[best] / errors['from scratch']:.0%} below the error from scratch.")
 

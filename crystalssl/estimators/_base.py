@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 
-from crystalssl.encoders import Encoder
 from crystalssl.graphs import CrystalGraphs, GraphRecipe
 from crystalssl.graphs._structures import as_items, check_elements, crystal_arrays
-from crystalssl.training import BatchIterator, CrystalDataset
 from crystalssl.training._seeding import MAX_SEED
 
-__all__ = ["CrystalEstimator", "draw_seed", "embed"]
-
-PREDICTION_BATCH_SIZE = 256
-"""Crystals per batch where nothing is learnt; results do not depend on it."""
-
+__all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
 
 class CrystalEstimator(BaseEstimator):
     """Base class of estimators whose X is a collection of crystals."""
@@ -53,13 +46,3 @@ def check_known_elements(graphs: CrystalGraphs, elements: set[int]) -> None:
 def draw_seed(random_state: np.random.RandomState) -> int:
     """Return a seed for torch."""
     return int(random_state.randint(MAX_SEED))
-
-
-@torch.inference_mode()
-def embed(encoder: Encoder, graphs: CrystalGraphs, device: str) -> np.ndarray:
-    """Return the crystals' vectors, of shape (n_crystals, graph_dim), float32."""
-    encoder = encoder.to(device).eval()
-    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE)
-    vectors = [encoder(batch.to(device)).graph.cpu().numpy() for batch, _ in batches]
-    encoder.cpu()
-    return np.concatenate(vectors)

@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
-from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed, embed
+from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.estimators._network import evaluate
 from crystalssl.pretext import TASKS
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
@@ -43,7 +44,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         pretrain from random ones.
     continue_training : bool, default=False
         Go on pretraining from the loaded weights on the X given to `fit`.
-    readout : {"mean", "mean+max+min"}, default="mean"
+    readout : {"mean+max+min", "mean"}, default="mean+max+min"
         How `transform` pools atoms into crystals. Pretraining itself pools as in the method's paper.
     layers : {"all", "last"}, default="all"
         Whether `transform` pools the outputs of all layers side by side, which makes better features, or those of the
@@ -119,7 +120,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     >>> from crystalssl.datasets import load_prototypes
     >>> X, y = load_prototypes(return_X_y=True)
     >>> PretrainedCrystalEmbedder("barlow").fit_transform(X[:10]).shape
-    (10, 256)
+    (10, 768)
     >>> probe = make_pipeline(PretrainedCrystalEmbedder("barlow"), StandardScaler(), Ridge()).fit(X[:200], y[:200])
     >>> probe.predict(X[200:]).shape == y[200:].shape
     True
@@ -160,7 +161,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         encoder: str | None = None,
         weights: str | os.PathLike | None = "bundled",
         continue_training: bool = False,
-        readout: str = "mean",
+        readout: str = "mean+max+min",
         layers: str = "all",
         hidden_dim: int = 64,
         n_convs: int = 3,
@@ -313,7 +314,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         check_is_fitted(self)
         graphs = self._to_graphs(X, self.encoder_.recipe)
         check_known_elements(graphs, set(self.elements_.tolist()))
-        return embed(self.encoder_, graphs, resolve_device(self.device))
+        return evaluate(self.encoder_, graphs, resolve_device(self.device))
 
     def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
         """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.

@@ -8,78 +8,27 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import GradientNormClipping
-from skorch.helper import predefined_split
 from torch import nn
-from torch_geometric.data import Batch
 
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
-from crystalssl.estimators._base import PREDICTION_BATCH_SIZE, CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
+from crystalssl.estimators._network import PropertyNetwork, evaluate, release
 from crystalssl.estimators._target import TargetScaler, check_y
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet, load_encoder
-from crystalssl.training._callbacks import FinalWeights, Progress, WarmupCosine
-from crystalssl.training._net import resolve_device, train
-from crystalssl.training._pretrain import epochs_of
+from crystalssl.training import CrystalDataset, CrystalNet, load_encoder
+from crystalssl.training._fit import epochs_of, fit_network
+from crystalssl.training._net import resolve_device
 from crystalssl.training._seeding import derive_seed, seeded
 
-__all__ = ["CrystalSSLRegressor", "PropertyNetwork"]
+__all__ = ["CrystalSSLRegressor"]
 
 _LOSSES: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "mse": nn.MSELoss, "huber": nn.SmoothL1Loss}
-
-
-class PropertyNetwork(nn.Module):
-    """An encoder with a multilayer perceptron on top.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Pretrained or not.
-    n_targets : int
-        Number of outputs.
-    head_dim : int
-        Width of the hidden layer.
-    dropout : float
-        Before each of the two layers of the head.
-    freeze_encoder : bool
-        Keep the encoder as it is: neither its weights nor its batch statistics change.
-    """
-
-    def __init__(self, encoder: Encoder, n_targets: int, head_dim: int, dropout: float, freeze_encoder: bool):
-        super().__init__()
-        self.encoder = encoder
-        self.head = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(encoder.graph_dim, head_dim),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(head_dim, n_targets),
-        )
-        self.freeze(freeze_encoder)
-
-    def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
-        """Decide whether training leaves the encoder as it is."""
-        self.freeze_encoder = freeze_encoder
-        self.encoder.requires_grad_(not freeze_encoder)
-        return self
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return predictions of shape (n_crystals, n_targets)."""
-        return self.head(self.encoder(batch).graph)
-
-    def train(self, mode: bool = True) -> PropertyNetwork:
-        """Set the mode of all but a frozen encoder."""
-        super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
-        return self
 
 
 class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
@@ -378,37 +327,30 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
             return PropertyNetwork(build_encoder(), n_targets, self.head_dim, self.dropout, self.freeze_encoder)
 
     def _train(self, module, training, validation, device: str, seed: int, member: int) -> CrystalNet:
-        n_batches = len(BatchIterator(training, self.batch_size, shuffle=True))
-        monitor = "valid_loss" if validation else None
-        callbacks: list[tuple[str, Any]] = [
-            ("schedule", WarmupCosine(n_batches, self.max_epochs)),
-            ("final_weights", FinalWeights(self.ema_decay, monitor, self.patience)),
-        ]
-        if self.gradient_clip is not None:
-            callbacks.append(("clip", GradientNormClipping(self.gradient_clip)))
+        description = None
         if self.verbose:
-            name = "finetuning" if self.pretrain is not None else "training"
+            description = "finetuning" if self.pretrain is not None else "training"
             if self.ensemble_size > 1:
-                name += f" {member + 1}/{self.ensemble_size}"
-            callbacks.append(("progress", Progress(n_batches, self.max_epochs, name)))
+                description += f" {member + 1}/{self.ensemble_size}"
         encoder_rate = self.learning_rate if self.encoder_learning_rate is None else self.encoder_learning_rate
-        net = CrystalNet(
+        net = fit_network(
+            CrystalNet,
             module,
-            criterion=_LOSSES[self.loss],
-            optimizer=torch.optim.AdamW,
-            optimizer__weight_decay=self.weight_decay,
-            optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
-            lr=self.learning_rate,
-            batch_size=self.batch_size,
+            training,
+            validation,
             max_epochs=self.max_epochs,
-            train_split=predefined_split(validation) if validation else None,
-            callbacks=callbacks,
-            callbacks__print_log=None,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            gradient_clip=self.gradient_clip,
             device=device,
             seed=derive_seed(seed, 1),
-            verbose=0,
-        ).initialize()
-        train(net, training)
+            ema_decay=self.ema_decay,
+            patience=self.patience,
+            description=description,
+            criterion=_LOSSES[self.loss],
+            optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
+        )
         return release(net)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -440,8 +382,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         if self.elements_.size:
             check_known_elements(graphs, set(self.elements_.tolist()))
         device = resolve_device(self.device)
-        dataset = CrystalDataset(graphs)
-        members = np.stack([self.scaler_.restore(_predict(net.module_, dataset, device)) for net in self.nets_])
+        members = np.stack([self.scaler_.restore(evaluate(net.module_, graphs, device)) for net in self.nets_])
         if self.single_target_:
             members = members[:, :, 0]
         mean = members.mean(axis=0)
@@ -451,19 +392,3 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-@torch.inference_mode()
-def _predict(module: nn.Module, dataset: CrystalDataset, device: str) -> np.ndarray:
-    module = module.to(device).eval()
-    outputs = [module(batch.to(device)).cpu().numpy() for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE)]
-    module.cpu()
-    return np.concatenate(outputs)
-
-
-def release(net: CrystalNet) -> CrystalNet:
-    """Move a trained net to the CPU and drop what only training needs: optimizer state and training data."""
-    net.set_params(device="cpu", train_split=None)
-    net.module_.cpu().zero_grad(set_to_none=True)
-    net.optimizer_ = None
-    return net

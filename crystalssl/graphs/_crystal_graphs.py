@@ -14,13 +14,14 @@ import numpy as np
 
 from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs._neighbors import Edges, find_edges
+from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe
 from crystalssl.graphs._structures import CrystalArrays
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["CHUNK_SIZE", "CrystalGraphs", "concatenate_ranges"]
+__all__ = ["CHUNK_SIZE", "CrystalGraphs"]
 
 CHUNK_SIZE = 128
 """Crystals per call of the neighbour search."""
@@ -35,13 +36,6 @@ _COLUMNS = {
     "atom_offsets": np.int64,
     "edge_offsets": np.int64,
 }
-
-
-def concatenate_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return ``[s, s+1, …, s+l-1]`` for every (s, l), end to end, without a Python loop."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
 
 
 class CrystalGraphs(Sequence):
@@ -79,7 +73,7 @@ class CrystalGraphs(Sequence):
     >>> graphs = CrystalGraphTransformer().fit_transform([salt, salt.get_primitive_structure()])
     >>> graphs
     CrystalGraphs(2 crystals, 10 atoms, 180 edges, cutoff=8.0, max_neighbors=12)
-    >>> graphs[1].z.tolist(), len(graphs[:1]), len(graphs[[1, 1, 0]])
+    >>> sorted(graphs[1].z.tolist()), len(graphs[:1]), len(graphs[[1, 1, 0]])
     ([11, 17], 1, 3)
     """
 
@@ -161,8 +155,8 @@ class CrystalGraphs(Sequence):
             neighbors=np.concatenate([chunk.neighbors for chunk in chunks]),
             images=np.concatenate([chunk.images for chunk in chunks]),
             distances=np.concatenate([chunk.distances for chunk in chunks]),
-            atom_offsets=_offsets(np.array([len(c.positions) for c in crystals])),
-            edge_offsets=_offsets(counts),
+            atom_offsets=offsets_of(np.array([len(c.positions) for c in crystals])),
+            edge_offsets=offsets_of(counts),
         )
 
     @classmethod
@@ -184,7 +178,7 @@ class CrystalGraphs(Sequence):
             if not name.endswith("offsets")
         }
         for name in ("atom_offsets", "edge_offsets"):
-            columns[name] = _offsets(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+            columns[name] = offsets_of(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
         return cls(parts[0].recipe, **columns)
 
     # ------------------------------------------------------------------ sequence
@@ -281,8 +275,8 @@ class CrystalGraphs(Sequence):
             neighbors=self.neighbors[edges],
             images=self.images[edges],
             distances=self.distances[edges],
-            atom_offsets=_offsets(n_atoms),
-            edge_offsets=_offsets(np.diff(self.edge_offsets)[atoms]),
+            atom_offsets=offsets_of(n_atoms),
+            edge_offsets=offsets_of(np.diff(self.edge_offsets)[atoms]),
         )
 
     def __repr__(self) -> str:
@@ -348,8 +342,8 @@ class CrystalGraphs(Sequence):
         }
         return cls(
             recipe,
-            atom_offsets=_offsets(np.array([len(d.z) for d in data_list])),
-            edge_offsets=_offsets(np.concatenate(counts)),
+            atom_offsets=offsets_of(np.array([len(d.z) for d in data_list])),
+            edge_offsets=offsets_of(np.concatenate(counts)),
             **{name: np.concatenate([np.asarray(p) for p in v]).astype(_COLUMNS[name]) for name, v in columns.items()},
         )
 
@@ -408,7 +402,3 @@ class CrystalGraphs(Sequence):
             return cls(GraphRecipe(**meta["recipe"]), **columns)
         except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

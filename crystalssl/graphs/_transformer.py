@@ -20,7 +20,7 @@ __all__ = ["CrystalGraphTransformer"]
 
 
 # Graphs are no table: without the wrapping, scikit-learn's global transform_output="pandas" leaves them alone.
-class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn crystals into the graphs that an encoder reads.
 
     Parameters

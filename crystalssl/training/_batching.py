@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.graphs._crystal_graphs import concatenate_ranges
+from crystalssl.graphs._ragged import concatenate_ranges
 
 __all__ = ["BatchIterator", "CrystalDataset", "collate"]
 

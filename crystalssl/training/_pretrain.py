@@ -7,19 +7,18 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from skorch.callbacks import GradientNormClipping
-from skorch.helper import predefined_split
 
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.pretext import TASKS
-from crystalssl.training._batching import BatchIterator, CrystalDataset
-from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
-from crystalssl.training._net import PretrainingNet, train
+from crystalssl.training._batching import CrystalDataset
+from crystalssl.training._callbacks import Checkpoint
+from crystalssl.training._fit import epochs_of, fit_network
+from crystalssl.training._net import PretrainingNet
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import state_as_numpy
 
-__all__ = ["epochs_of", "pretrain"]
+__all__ = ["pretrain"]
 
 
 def pretrain(
@@ -84,7 +83,6 @@ def pretrain(
         )
     dataset = CrystalDataset(graphs, y, np.sort(order[n_valid:]))
     valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
-    n_batches = len(BatchIterator(dataset, batch_size, shuffle=True))
 
     with seeded(derive_seed(seed, 1)):
         network = ENCODERS[encoder](**encoder_params)
@@ -92,38 +90,25 @@ def pretrain(
             network.load_state_dict({name: torch.from_numpy(array) for name, array in encoder_state.items()})
         task = TASKS[method](network, **task_params)
 
-    callbacks: list[tuple[str, Any]] = [
-        ("schedule", WarmupCosine(n_batches, max_epochs)),
-        ("final_weights", FinalWeights(monitor="valid_loss" if valid else None)),
-    ]
-    if gradient_clip is not None:
-        callbacks.append(("clip", GradientNormClipping(gradient_clip)))
+    resume = None
     if checkpoint is not None:
         model = [method, encoder, encoder_params, encoder_state, task_params]
         settings = [max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed]
-        callbacks.append(("checkpoint", Checkpoint(checkpoint, joblib.hash([graphs, y, model, settings]))))
-    if verbose:
-        callbacks.append(("progress", Progress(n_batches, max_epochs, f"pretraining ({method})")))
-    net = PretrainingNet(
+        resume = Checkpoint(checkpoint, run=joblib.hash([graphs, y, model, settings]))
+    net = fit_network(
+        PretrainingNet,
         task,
-        optimizer=torch.optim.AdamW,
-        optimizer__weight_decay=weight_decay,
-        lr=learning_rate,
-        batch_size=batch_size,
+        dataset,
+        valid,
         max_epochs=max_epochs,
-        train_split=predefined_split(valid) if valid else None,
-        callbacks=callbacks,
-        callbacks__print_log=None,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
         device=device,
         seed=derive_seed(seed, 2),
-        verbose=0,
-    ).initialize()
-    train(net, dataset)
+        checkpoint=resume,
+        description=f"pretraining ({method})" if verbose else None,
+    )
     trained: Encoder = net.module_.encoder
     return state_as_numpy(trained), epochs_of(net)
-
-
-def epochs_of(net: PretrainingNet) -> list[dict[str, Any]]:
-    """Return the history of a net by epoch, without its batches."""
-    keys = ("epoch", "train_loss", "valid_loss", "learning_rate", "dur")
-    return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]

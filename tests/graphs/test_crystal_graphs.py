@@ -16,7 +16,7 @@ from crystalssl import CrystalGraphs, CrystalGraphTransformer
 from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs import GraphRecipe
 from crystalssl.graphs._crystal_graphs import _COLUMNS as COLUMNS
-from crystalssl.graphs._crystal_graphs import concatenate_ranges
+from crystalssl.graphs._ragged import concatenate_ranges
 
 N = 12
 

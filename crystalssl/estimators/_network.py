@@ -1,0 +1,84 @@
+"""The torch modules behind the estimators, and how they are applied to crystals."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch_geometric.data import Batch
+
+from crystalssl.encoders import Encoded, Encoder
+from crystalssl.graphs import CrystalGraphs
+from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
+
+__all__ = ["PropertyNetwork", "evaluate", "release"]
+
+PREDICTION_BATCH_SIZE = 256
+"""Crystals per batch where nothing is learnt; results do not depend on it."""
+
+
+class PropertyNetwork(nn.Module):
+    """An encoder with a multilayer perceptron on top.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pretrained or not.
+    n_targets : int
+        Number of outputs.
+    head_dim : int
+        Width of the hidden layer.
+    dropout : float
+        Before each of the two layers of the head.
+    freeze_encoder : bool
+        Keep the encoder as it is: neither its weights nor its batch statistics change.
+    """
+
+    def __init__(self, encoder: Encoder, n_targets: int, head_dim: int, dropout: float, freeze_encoder: bool):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(encoder.graph_dim, head_dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(head_dim, n_targets),
+        )
+        self.freeze(freeze_encoder)
+
+    def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
+        """Decide whether training leaves the encoder as it is."""
+        self.freeze_encoder = freeze_encoder
+        self.encoder.requires_grad_(not freeze_encoder)
+        return self
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return predictions of shape (n_crystals, n_targets)."""
+        return self.head(self.encoder(batch).graph)
+
+    def train(self, mode: bool = True) -> PropertyNetwork:
+        """Set the mode of all but a frozen encoder."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str) -> np.ndarray:
+    """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
+    module = module.to(device).eval()
+    rows = []
+    for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE):
+        output = module(batch.to(device))
+        rows.append((output.graph if isinstance(output, Encoded) else output).cpu().numpy())
+    module.cpu()
+    return np.concatenate(rows)
+
+
+def release(net: CrystalNet) -> CrystalNet:
+    """Move a trained net to the CPU and drop what only training needs: optimizer state and training data."""
+    net.set_params(device="cpu", train_split=None)
+    net.module_.cpu().zero_grad(set_to_none=True)
+    net.optimizer_ = None
+    return net
