@@ -69,11 +69,11 @@ def test_vectors_do_not_depend_on_what_else_is_in_the_batch(graphs):
 
 
 def test_more_crystals_than_fit_in_one_batch(tiny_embedder, graphs, monkeypatch):
-    from crystalssl.estimators import _base
+    from crystalssl.estimators import _network
 
     embedder = tiny_embedder().fit(graphs)
     expected = embedder.transform(graphs)
-    monkeypatch.setattr(_base, "PREDICTION_BATCH_SIZE", 7)
+    monkeypatch.setattr(_network, "PREDICTION_BATCH_SIZE", 7)
     np.testing.assert_allclose(embedder.transform(graphs), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -15,8 +15,8 @@ from sklearn.model_selection import cross_val_predict
 from torch import nn
 
 from crystalssl import CrystalSSLRegressor, PretrainedCrystalEmbedder
-from crystalssl.estimators import _regressor
-from crystalssl.training import load_encoder
+from crystalssl.estimators import _network
+from crystalssl.training import CrystalNet, load_encoder
 
 
 def encoder_state(model, member=0):
@@ -33,14 +33,14 @@ def assert_equal(found, expected):
 def trainings(monkeypatch):
     """A list of (initial weights, training rows, validation rows, targets) of every network that is trained."""
     calls = []
-    original = _regressor.train
+    original = CrystalNet.fit_loop
 
-    def spy(net, dataset):
-        valid = net.train_split.keywords["valid_ds"].indices if net.train_split else np.array([], int)
-        calls.append((copy.deepcopy(net.module_.state_dict()), dataset.indices, valid, dataset.y))
-        return original(net, dataset)
+    def spy(net, dataset, *args, **kwargs):
+        _, valid = net.get_split_datasets(dataset)
+        calls.append((copy.deepcopy(net.module_.state_dict()), dataset.indices, valid and valid.indices, dataset.y))
+        return original(net, dataset, *args, **kwargs)
 
-    monkeypatch.setattr(_regressor, "train", spy)
+    monkeypatch.setattr(CrystalNet, "fit_loop", spy)
     return calls
 
 
@@ -80,7 +80,7 @@ def test_predictions_do_not_depend_on_what_else_is_in_the_batch(graphs, y, pretr
 def test_more_crystals_than_fit_in_one_batch(tiny_regressor, graphs, y, monkeypatch):
     model = tiny_regressor().fit(graphs, y)
     expected = model.predict(graphs)
-    monkeypatch.setattr(_regressor, "PREDICTION_BATCH_SIZE", 7)
+    monkeypatch.setattr(_network, "PREDICTION_BATCH_SIZE", 7)
     np.testing.assert_allclose(model.predict(graphs), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_random_state_instance_moves_on(tiny_regressor, graphs, y):
     "change",
     [
         {"readout": "mean"},
-        {"layers": "all"},
+        {"layers": "last"},
         {"head_dim": 9},
         {"dropout": 0.5},
         {"freeze_encoder": True},
