@@ -48,7 +48,7 @@ graphs = CrystalGraphTransformer().fit_transform([X[i] for i in keep])
 train, test, y_train, y_test = train_test_split(graphs, y[keep], test_size=0.2, random_state=0)
 
 n_panels = len(options.methods)
-figure, panels = pyplot.subplots(1, n_panels, figsize=(4 * n_panels, 4), layout="constrained", squeeze=False)
+figure, panels = pyplot.subplots(1, n_panels, figsize=(4 * n_panels, 4.5), layout="constrained", squeeze=False)
 print(f"{name} of {len(test)} crystals, learnt from {len(train)}")
 for method, panel in zip(options.methods, panels[0], strict=True):
     # The readout is free to choose: mean, maximum and minimum over atoms give three times the features of the mean.
@@ -61,5 +61,5 @@ for method, panel in zip(options.methods, panels[0], strict=True):
     panel.set_title(method)
     plot_predictions(y_test, predicted, panel, unit)
 options.figure.parent.mkdir(exist_ok=True)
-figure.savefig(options.figure, dpi=100)
+figure.savefig(options.figure, dpi=100, bbox_inches="tight")
 print(f"figure: {options.figure}")

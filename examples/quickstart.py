@@ -63,7 +63,7 @@ models = {
 
 # 4. scikit-learn splits the graphs, fits and scores.
 splits = ShuffleSplit(n_splits=options.repeats, train_size=options.labels, random_state=0)
-figure, panels = pyplot.subplots(1, len(models), figsize=(3 * len(models), 3.3), layout="constrained")
+figure, panels = pyplot.subplots(1, len(models), figsize=(2.9 * len(models), 3.6), layout="constrained")
 errors = {}
 print(f"\nmean absolute error in g/cm³ with {options.labels} labels, {options.repeats} repeats")
 for (name, model), panel in zip(models.items(), panels, strict=True):
@@ -81,7 +81,8 @@ for panel in panels:
     panel.set(xlim=limits, ylim=limits)
     panel.label_outer()  # the scales are the same, so one set of labels does
 best = min(errors, key=errors.__getitem__)
-print(f"The best is {best!r}: {1 - errors[best] / errors['from scratch']:.0%} below the error from scratch.")
+gain = 1 - errors[best] / errors["from scratch"]
+print(f"lowest error: {best}, " + (f"{gain:.0%} below that from scratch" if gain else "pretraining did not help"))
 
 # 5. A fitted model predicts any list of Structures.
 model = models[best].fit(X, y)
@@ -89,5 +90,5 @@ salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0
 print(f"\nrock salt: {model.predict([salt])[0]:.2f} g/cm³ predicted, {salt.density:.2f} g/cm³ true")
 
 options.figure.parent.mkdir(exist_ok=True)
-figure.savefig(options.figure, dpi=100)
+figure.savefig(options.figure, dpi=100, bbox_inches="tight")
 print(f"figure: {options.figure}\ntime: {time.perf_counter() - started:.0f} s")

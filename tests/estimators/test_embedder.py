@@ -16,6 +16,15 @@ from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegress
 from crystalssl.training import bundled_weights, load_encoder
 
 
+POOLINGS = [
+    ({"readout": "mean", "layers": "last"}, 8),
+    ({"readout": "mean", "layers": "all"}, 16),
+    ({"readout": "mean+max+min", "layers": "last"}, 24),
+    ({"readout": "mean+max+min", "layers": "all"}, 48),
+]
+"""With the width of the vectors of a network of one convolution to 8 numbers."""
+
+
 def state(embedder):
     return embedder.encoder_.state_dict()
 
@@ -39,16 +48,7 @@ def test_bundled_weights_are_loaded_and_nothing_is_trained(method, graphs, runs)
     assert embedder.config_["method"] == method
 
 
-@pytest.mark.parametrize(
-    ("pooling", "width"),
-    [
-        ({"readout": "mean", "layers": "last"}, 8),
-        ({"readout": "mean", "layers": "all"}, 16),
-        ({"readout": "mean+max+min", "layers": "last"}, 24),
-        ({"readout": "mean+max+min", "layers": "all"}, 48),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("pooling", "width"), POOLINGS, ids=str)
 def test_vectors(tiny_embedder, graphs, new, pooling, width):
     embedder = tiny_embedder(**pooling).fit(graphs)
     vectors = embedder.transform(new[1])
@@ -183,8 +183,9 @@ def test_continuing_knows_the_elements_of_both_corpora(tiny_embedder, graphs, tm
 @pytest.mark.parametrize("method", bundled_weights())
 def test_bundled_folder_can_be_named_by_its_path(method, graphs):
     folder = bundled_weights()[method]
-    vectors = PretrainedCrystalEmbedder.from_pretrained(folder, layers="last").transform(graphs)
-    expected = PretrainedCrystalEmbedder(method, layers="last").fit([]).transform(graphs)
+    pooling = {"readout": "mean", "layers": "last"}
+    vectors = PretrainedCrystalEmbedder.from_pretrained(folder, **pooling).transform(graphs)
+    expected = PretrainedCrystalEmbedder(method, **pooling).fit([]).transform(graphs)
     assert vectors.tobytes() == expected.tobytes()
     assert PretrainedCrystalEmbedder.from_pretrained(folder).config_["method"] == method
 
@@ -207,11 +208,12 @@ def test_save_pretrained_and_from_pretrained(tiny_embedder, graphs, tmp_path, re
     assert config["max_epochs"] == 2
 
 
-def test_loaded_weights_are_saved_as_they_are_used(tiny_weights, graphs, tmp_path):
-    embedder = PretrainedCrystalEmbedder(weights=tiny_weights, readout="mean+max+min").fit([])
+@pytest.mark.parametrize(("pooling", "width"), POOLINGS, ids=str)
+def test_loaded_weights_are_saved_as_they_are_used(tiny_weights, graphs, tmp_path, pooling, width):
+    embedder = PretrainedCrystalEmbedder(weights=tiny_weights, **pooling).fit([])
     embedder.save_pretrained(tmp_path / "wider", card="# Mine\n")
     again = PretrainedCrystalEmbedder.from_pretrained(tmp_path / "wider")
-    assert again.n_features_out_ == 3 * PretrainedCrystalEmbedder(weights=tiny_weights).fit([]).n_features_out_
+    assert again.n_features_out_ == width
     assert again.transform(graphs).tobytes() == embedder.transform(graphs).tobytes()
     assert (tmp_path / "wider" / "README.md").read_text() == "# Mine\n"
 
