@@ -15,7 +15,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.training import bundled_weights, load_encoder
 
-
 POOLINGS = [
     ({"readout": "mean", "layers": "last"}, 8),
     ({"readout": "mean", "layers": "all"}, 16),
