@@ -44,11 +44,17 @@ def plot_label_efficiency(frame: Any, ax: Axes | None = None, unit: str = "") ->
     if missing:
         raise ValueError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
     ax = axes_or_new(ax)
-    for method, runs in frame.groupby("method", sort=False):
+    from matplotlib.transforms import Affine2D
+
+    groups = frame.groupby("method", sort=False)
+    for number, (method, runs) in enumerate(groups):
         errors = runs.groupby("n_labels")["mae"]
         # A single repetition has no spread; its bar has no length.
         spread = errors.std().fillna(0.0)
-        ax.errorbar(spread.index, errors.mean(), spread, marker="o", markersize=4, capsize=3, label=str(method))
+        # Drawn side by side, some pixels apart, where bars of several methods would hide each other.
+        shifted = Affine2D().translate(5 * (number - (groups.ngroups - 1) / 2), 0) + ax.transData
+        bars = ax.errorbar(spread.index, errors.mean(), spread, capsize=2, label=str(method), transform=shifted)
+        bars.lines[0].set(marker="o", markersize=4)
     ax.set(xlabel="labelled crystals", ylabel=with_unit("MAE", unit))
     ax.legend()
     return ax

