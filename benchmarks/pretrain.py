@@ -26,8 +26,14 @@ from _common import ROOT, SCRATCH, Results, add_settings, data_file, machine, ma
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import read_optimade_parquet
+from crystalssl.pretext import TASKS, surrogate_classes
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalssl"
+PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
+# Where the bundled weights depart from the defaults of the estimator.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "joint": {"max_epochs": 20, "batch_size": 64},
+}
 NAMES = {"barlow": "Barlow Twins", "simsiam": "SimSiam"}
 # Magar, Wang and Barati Farimani, section "Training details"; the other entries are the defaults of crystalssl.
 PAPER = {
@@ -45,27 +51,43 @@ PAPER = {
 }
 
 
-def corpus_graphs(path: Path, corpus: str, work: Path, limit: int | None) -> CrystalGraphs:
+def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str) -> CrystalGraphs:
     """Return the graphs of the corpus, from the work folder if they are there."""
-    transformer = CrystalGraphTransformer(verbose=1).fit()
+    transformer = CrystalGraphTransformer(encoder=encoder, verbose=1).fit()
     folder = work / f"graphs-{joblib.hash([corpus, transformer.recipe_.to_dict()])[:16]}"
     if not folder.exists():
         print(f"building the graphs of {path}")
         transformer.transform(read_optimade_parquet(path, columns=[]).data).save(folder)
-    graphs = CrystalGraphs.load(folder)
-    # A random part, for files are often sorted.
-    return graphs if limit is None else graphs[np.random.default_rng(0).permutation(len(graphs))[:limit]]
+    return CrystalGraphs.load(folder)
 
 
-def pretrain(method: str, graphs: CrystalGraphs, corpus: str, options: Any) -> None:
+def labels_of(method: str, path: Path, n_atoms: np.ndarray) -> np.ndarray | None:
+    """Return what a method learns from beside the structures."""
+    task = TASKS[method]
+    if not task.needs_labels and task.n_labels_param is None:
+        return None
+    frame = pd.read_parquet(path, columns=PROPERTIES)
+    if task.needs_labels:
+        return surrogate_classes("gap", band_gap=frame.band_gap)
+    frame["total_magnetization"] = frame.total_magnetization.abs() / n_atoms
+    return frame.to_numpy(float)
+
+
+def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     """Pretrain, save the weights, and record how it went."""
     embedder = PretrainedCrystalEmbedder(method, weights=None, random_state=options.seed, device=options.device)
+    embedder.set_params(**SETTINGS.get(method, {}))
     embedder.set_params(**dict(options.set))
+    graphs = corpus_graphs(path, corpus, options.work, embedder.encoder or TASKS[method].encoder_name)
+    labels = labels_of(method, path, np.diff(graphs.atom_offsets))
+    if options.limit is not None:  # a random part, for files are often sorted
+        rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
+        graphs, labels = graphs[rows], None if labels is None else labels[rows]
     settings = {name: value for name, value in embedder.get_params().items() if name not in ("method", "device")}
     run = joblib.hash([method, corpus, len(graphs), settings])[:8]
     embedder.set_params(checkpoint=options.work / f"{method}-{run}.checkpoint", verbose=1)
     started = time.perf_counter()
-    embedder.fit(graphs)
+    embedder.fit(graphs, labels)
     session = time.perf_counter() - started
 
     folder = options.output / method
@@ -161,7 +183,7 @@ def settings_table(method: str, config: dict[str, Any], run: pd.Series) -> str:
     """Return what was set here beside what the paper has."""
     here = {**config, **config["encoder_params"], **config["task_params"]}
     here |= {"n_crystals": f"{run.n_crystals:,}", "optimizer": "AdamW, warm-up and cosine decay"}
-    names = [*PAPER, "weight_decay", "gradient_clip", "hidden_dim", "n_convs", "n_gaussians", "readout"]
+    names = [*PAPER, "weight_decay", "gradient_clip", "hidden_dim", "n_layers", "n_gaussians", "readout"]
     if method == "barlow":
         here.setdefault("redundancy_weight", 0.0051)
     rows = [[f"`{name}`", here[name], PAPER.get(name, "")] for name in names if name in here]
@@ -223,9 +245,8 @@ def main() -> None:
     if not options.card_only:
         path = data_file(options.data, "mp_pretrain.parquet")
         corpus = sha256(path)
-        graphs = corpus_graphs(path, corpus, options.work, options.limit)
         for method in options.methods:
-            pretrain(method, graphs, corpus, options)
+            pretrain(method, path, corpus, options)
     for method in options.methods:
         write_card(method, options)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crystalssl.augment._base import Augmentation, Compose, recompute_distances
+from crystalssl.augment.distance_noise import NeighborDistanceNoising
 from crystalssl.augment.mask import AtomMasking, EdgeMasking
-from crystalssl.augment.perturb import RandomPerturbation
+from crystalssl.augment.perturb import GaussianPerturbation, RandomPerturbation
 
 __all__ = [
     "AUGMENTATIONS",
@@ -12,11 +13,14 @@ __all__ = [
     "Augmentation",
     "Compose",
     "EdgeMasking",
+    "GaussianPerturbation",
+    "NeighborDistanceNoising",
     "RandomPerturbation",
     "recompute_distances",
 ]
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    cls.name: cls for cls in (RandomPerturbation, AtomMasking, EdgeMasking)
+    cls.name: cls
+    for cls in (RandomPerturbation, GaussianPerturbation, AtomMasking, EdgeMasking, NeighborDistanceNoising)
 }
 """Augmentations by name."""

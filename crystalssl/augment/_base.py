@@ -25,6 +25,12 @@ class Augmentation:
         """Return a perturbed copy of `batch`, drawn from `generator` (on the batch's device)."""
         raise NotImplementedError
 
+    def __eq__(self, other: object) -> bool:
+        # Equal augmentations make views that tasks on the same encoder can share.
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # their parameters can be set
+
     def __repr__(self) -> str:
         params = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
         return f"{type(self).__name__}({params})"

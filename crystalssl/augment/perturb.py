@@ -1,4 +1,4 @@
-"""Random displacement of atoms."""
+"""Random displacements of atoms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch_geometric.data import Batch
 
 from crystalssl.augment._base import Augmentation, recompute_distances, shallow_copy
 
-__all__ = ["RandomPerturbation"]
+__all__ = ["GaussianPerturbation", "RandomPerturbation"]
 
 
 class RandomPerturbation(Augmentation):
@@ -34,8 +34,37 @@ class RandomPerturbation(Augmentation):
         """Return a perturbed copy of `batch`."""
         # Normal deviates have no preferred direction.
         step = torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device)
-        step = torch.nn.functional.normalize(step, dim=1).mul_(self.distance)
-        moved = shallow_copy(batch, pos=batch.pos + step)
-        # A distance that was masked before stays masked.
-        moved.distance = recompute_distances(moved).masked_fill_(batch.distance.isinf(), torch.inf)
-        return moved
+        return _moved(batch, torch.nn.functional.normalize(step, dim=1).mul_(self.distance))
+
+
+class GaussianPerturbation(Augmentation):
+    """Move every atom by a normally distributed step; edges are kept, their lengths recomputed.
+
+    Parameters
+    ----------
+    sigma : float, default=0.5
+        Standard deviation of each Cartesian coordinate, in Å.
+
+    References
+    ----------
+    A. New, N. Q. Le, M. J. Pekala and C. D. Stiles, ICML 2024 AI for Science workshop, arXiv:2408.17255.
+    """
+
+    name = "perturb-gaussian"
+
+    def __init__(self, sigma: float = 0.5):
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive (Å), got {sigma!r}")
+        self.sigma = sigma
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return a perturbed copy of `batch`."""
+        return _moved(batch, torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device).mul_(self.sigma))
+
+
+def _moved(batch: Batch, step: torch.Tensor) -> Batch:
+    """Return a copy of `batch` with its atoms moved."""
+    moved = shallow_copy(batch, pos=batch.pos + step)
+    # A distance that was masked before stays masked.
+    moved.distance = recompute_distances(moved).masked_fill_(batch.distance.isinf(), torch.inf)
+    return moved

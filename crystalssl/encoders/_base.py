@@ -7,11 +7,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.nn.aggr import Aggregation, MultiAggregation
 
+from crystalssl.encoders._readout import Readout
 from crystalssl.graphs import GraphRecipe
 
-__all__ = ["LAYERS", "READOUTS", "Encoded", "Encoder", "make_readout"]
+__all__ = ["LAYERS", "Encoded", "Encoder", "Updated"]
+
+LAYERS = ("last", "all")
+"""Whose outputs stand for the atoms: the last layer's, or those of the embedding and all layers side by side."""
 
 
 class Encoded(NamedTuple):
@@ -22,64 +25,92 @@ class Encoded(NamedTuple):
     graph: Tensor  # (n_crystals, graph_dim)
 
 
+class Updated(NamedTuple):
+    """What the layers of an encoder make of a batch, before the readout."""
+
+    nodes: list[Tensor]  # of the embedding and of every layer, each (n_atoms, ·)
+    edge: Tensor | None = None  # (n_edges, edge_dim), of the last layer
+    state: Tensor | None = None  # (n_crystals, ·)
+
+
 class Encoder(nn.Module):
     """Base class: batch in, vectors of atoms, edges and crystals out.
 
-    A subclass sets `name` and `recipe`, sets `node_dim`, `edge_dim` (None without edge outputs) and `graph_dim` in its
-    constructor, and writes `forward`. Its constructor takes JSON values only and stores them with
-    ``self.config = {...}``, from which a weights folder rebuilds it.
+    A subclass sets `name`, `recipe`, `pooling` and `frozen_pooling`. Its constructor takes JSON values only, calls
+    ``super().__init__`` with all of them, from which a weights folder rebuilds it, and ends with :meth:`finish`. It
+    writes :meth:`update`.
+
+    Parameters
+    ----------
+    readout : str
+        How atoms (and edges) are pooled, one of `READOUTS`.
+    layers : {"last", "all"}
+        Whose outputs stand for the atoms.
+    **config
+        The other parameters of the subclass.
     """
 
     name: ClassVar[str]
     recipe: ClassVar[GraphRecipe]
+    pooling: ClassVar[dict[str, str]]
+    """`readout` and `layers` with which the encoder is finetuned unless a user says otherwise."""
+    frozen_pooling: ClassVar[dict[str, str]]
+    """`readout` and `layers` of the embedding of a frozen encoder; the readout has no weights."""
+    pools_edges: ClassVar[bool] = False
+    """Whether the readout pools edges beside atoms."""
 
     config: dict[str, Any]
     node_dim: int
-    edge_dim: int | None = None
+    edge_dim: int | None
     graph_dim: int
+    readout: Readout
+
+    def __init__(self, *, readout: str, layers: str, **config: Any):
+        super().__init__()
+        if layers not in LAYERS:
+            raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
+        self.config = {**config, "readout": readout, "layers": layers}
+
+    def finish(self, node_dims: list[int], edge_dim: int | None = None, state_dim: int = 0) -> None:
+        """Set the widths of the outputs, and make the readout.
+
+        Parameters
+        ----------
+        node_dims : list of int
+            Widths of the atoms' vectors after the embedding and after every layer.
+        edge_dim : int or None, default=None
+            Width of the edges' vectors; None if the encoder does not update edges.
+        state_dim : int, default=0
+            Width of the crystals' own state.
+        """
+        self.node_dim = sum(node_dims) if self.config["layers"] == "all" else node_dims[-1]
+        self.edge_dim = edge_dim
+        self.readout = Readout(self.config["readout"], self.node_dim, edge_dim if self.pools_edges else None, state_dim)
+        self.graph_dim = self.readout.out_dim
+
+    def update(self, batch: Batch) -> Updated:
+        """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
+        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Encoded:
         """Encode a batch made by :func:`crystalssl.training.collate`."""
-        raise NotImplementedError
+        nodes, edge, state = self.update(batch)
+        node = torch.cat(nodes, dim=1) if self.config["layers"] == "all" else nodes[-1]
+        return Encoded(node, edge, self.readout(node, edge, state, batch))
 
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Load weights; a readout that is not the one they were trained with keeps its initial ones.
 
-READOUTS: dict[str, list[str]] = {
-    "mean": ["mean"],
-    "mean+max+min": ["mean", "max", "min"],
-}
-"""Ways to pool atoms into crystals, as PyG aggregations whose results are concatenated."""
-
-
-LAYERS = ("last", "all")
-"""Whose outputs are pooled: the last layer's, or all layers' side by side."""
-
-
-def make_readout(name: str) -> tuple[Aggregation, int]:
-    """Return the PyG aggregation of this name and by how much it multiplies the width.
-
-    Parameters
-    ----------
-    name : {"mean", "mean+max+min"}
-
-    Raises
-    ------
-    ValueError
-        If there is no such readout.
-    """
-    if name not in READOUTS:
-        raise ValueError(f"there is no readout {name!r}; choose one of {sorted(READOUTS)}")
-    return MultiAggregation(list(READOUTS[name])), len(READOUTS[name])
-
-
-def check_layers(layers: str) -> None:
-    """Raise ValueError unless `layers` is a choice of layers to pool."""
-    if layers not in LAYERS:
-        raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
-
-
-def pool(readout: Aggregation, x: Tensor, batch: Batch) -> Tensor:
-    """Pool the rows of `x`, one per atom, into one row per crystal."""
-    return readout(x, index=batch.batch, dim_size=batch.num_graphs)
+        Raises
+        ------
+        RuntimeError
+            If the weights are not those of such an encoder.
+        """
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("readout.")}
+        theirs = {name: tensor for name, tensor in state.items() if name.startswith("readout.")}
+        if {name: tensor.shape for name, tensor in own.items()} != {name: t.shape for name, t in theirs.items()}:
+            state = {**{name: tensor for name, tensor in state.items() if name not in theirs}, **own}
+        self.load_state_dict(state, strict=True)
 
 
 def element_table() -> Tensor:

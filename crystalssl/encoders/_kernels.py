@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
-__all__ = ["Topology", "gaussian_expansion", "normalised_gated_sum", "pair_linear", "segment_sum"]
+__all__ = ["Topology", "gated_mean", "gaussian_expansion", "normalised_gated_sum", "pair_linear", "segment_sum"]
 
 
 class Topology(NamedTuple):
@@ -180,6 +180,56 @@ def normalised_gated_sum(
         gate, core, gate_norm.weight, gate_norm.bias, core_norm.weight, core_norm.bias, (gate_norm, core_norm),
         gate_norm.training and len(gate) > 1, topology,
     )  # fmt: skip
+
+
+class _GatedMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, envelope, values, epsilon, topology):
+        gate = torch.sigmoid(logits)
+        weight = gate if envelope is None else gate * envelope
+        gathered = values.index_select(0, topology.pairs[:, 1] - len(values))
+        total = segment_sum(weight, topology).add_(epsilon)
+        mean = segment_sum(weight * gathered, topology).div_(total)
+        ctx.save_for_backward(gate, weight, gathered, total, mean)
+        ctx.topology = topology
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        gate, weight, gathered, total, mean = ctx.saved_tensors
+        topology = ctx.topology
+        # Of Σ w v / (Σ w + ε): by w it is (v - mean) / (Σ w + ε), by v it is w / (Σ w + ε).
+        grad = (grad / total).index_select(0, topology.centers)
+        by_value = _segment_sum(grad * weight, topology.neighbor_order, topology.neighbor_ptr)
+        by_logit = mean.index_select(0, topology.centers)
+        torch.sub(gathered, by_logit, out=by_logit)
+        # The derivative of the weight by its logit is weight * (1 - gate).
+        by_logit.mul_(grad).mul_(weight)
+        return torch.addcmul(by_logit, by_logit, gate, value=-1, out=grad), None, by_value, None, None
+
+
+def gated_mean(
+    logits: Tensor, envelope: Tensor | None, values: Tensor, topology: Topology, epsilon: float = 1e-6
+) -> Tensor:
+    """Return the mean of the neighbours' values, weighed by gates: ``Σ_j w_ij v_j / (Σ_j w_ij + ε)``.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_edges, d)
+        The weights are ``w = sigmoid(logits) * envelope``.
+    envelope : Tensor of shape (n_edges, 1) or None
+        No gradient flows into it.
+    values : Tensor of shape (n_atoms, d)
+    topology : Topology
+    epsilon : float, default=1e-6
+        Keeps the mean of no neighbours at zero.
+
+    Returns
+    -------
+    Tensor of shape (n_atoms, d)
+    """
+    return _GatedMean.apply(logits, envelope, values, epsilon, topology)
 
 
 def segment_sum(x: Tensor, topology: Topology) -> Tensor:

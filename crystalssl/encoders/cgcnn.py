@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoded, Encoder, check_layers, element_table, make_readout, pool
+from crystalssl.encoders._base import Encoder, Updated, element_table
 from crystalssl.encoders._kernels import Topology, gaussian_expansion, normalised_gated_sum, pair_linear
 from crystalssl.graphs import RECIPES
 
@@ -25,12 +27,12 @@ class CGCNN(Encoder):
     ----------
     hidden_dim : int, default=64
         Width of the atoms' vectors.
-    n_convs : int, default=3
+    n_layers : int, default=3
         Number of convolutions.
     n_gaussians : int, default=41
         Number of Gaussians, evenly spaced from 0 to 8 Å, in which distances are expanded; as in the authors' code their
         width equals their spacing.
-    readout : {"mean", "mean+max+min"}, default="mean"
+    readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
     layers : {"last", "all"}, default="last"
         Pool the atoms' vectors after the last convolution, as in the paper, or those of the embedding and of every
@@ -55,6 +57,8 @@ class CGCNN(Encoder):
 
     name = "cgcnn"
     recipe = RECIPES["cgcnn"]
+    pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
+    frozen_pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
 
     element_features: Tensor
     gaussian_centers: Tensor
@@ -62,41 +66,31 @@ class CGCNN(Encoder):
     def __init__(
         self,
         hidden_dim: int = 64,
-        n_convs: int = 3,
+        n_layers: int = 3,
         n_gaussians: int = 41,
         readout: str = "mean",
         layers: str = "last",
     ):
-        super().__init__()
-        check_layers(layers)
-        self.config = {
-            "hidden_dim": hidden_dim,
-            "n_convs": n_convs,
-            "n_gaussians": n_gaussians,
-            "readout": readout,
-            "layers": layers,
-        }
+        super().__init__(
+            hidden_dim=hidden_dim, n_layers=n_layers, n_gaussians=n_gaussians, readout=readout, layers=layers
+        )
         table = element_table()
         # Both tables are saved with the weights, which mean nothing without them.
         self.register_buffer("element_features", table)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, n_gaussians))
         self.gaussian_width = self.recipe.cutoff / (n_gaussians - 1)
         self.embedding = nn.Linear(table.shape[1], hidden_dim)
-        self.convs = nn.ModuleList(CGConv(hidden_dim, n_gaussians) for _ in range(n_convs))
-        self.readout, factor = make_readout(readout)
-        self.layers = layers
-        self.node_dim = hidden_dim * (n_convs + 1 if layers == "all" else 1)
-        self.graph_dim = factor * self.node_dim
+        self.convs = nn.ModuleList(CGConv(hidden_dim, n_gaussians) for _ in range(n_layers))
+        self.finish([hidden_dim] * (n_layers + 1))
 
-    def forward(self, batch: Batch) -> Encoded:
-        """Encode a batch made by :func:`crystalssl.training.collate`."""
+    def update(self, batch: Batch) -> Updated:
+        """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
         edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         for conv in self.convs:
             nodes.append(conv(nodes[-1], edges, topology))
-        node = torch.cat(nodes, dim=1) if self.layers == "all" else nodes[-1]
-        return Encoded(node, None, pool(self.readout, node, batch))
+        return Updated(nodes)
 
 
 class CGConv(nn.Module):

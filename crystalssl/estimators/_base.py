@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from crystalssl.graphs import CrystalGraphs, GraphRecipe
+from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._structures import as_items, check_elements, crystal_arrays
 from crystalssl.training._seeding import MAX_SEED
 
@@ -20,10 +20,13 @@ class CrystalEstimator(BaseEstimator):
 
     def _to_graphs(self, X: Any, recipe: GraphRecipe) -> CrystalGraphs:
         if isinstance(X, CrystalGraphs):
-            X.check_recipe(recipe)
             if len(X) == 0:
                 raise ValueError("X holds no crystals; at least one is needed")
-            return X
+            if X.recipe not in RECIPES.values():  # someone's own choice, which is not overruled silently
+                X.check_recipe(recipe)
+            # Graphs made for another encoder are made anew, so that a grid search can go over encoders behind one
+            # CrystalGraphTransformer.
+            return X.with_recipe(recipe, n_jobs=self.n_jobs)
         crystals = [crystal_arrays(item, index) for index, item in enumerate(as_items(X))]
         return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs)
 

@@ -12,10 +12,10 @@ from joblib import Memory
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
+from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
 
 from crystalssl._version import __version__
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._network import evaluate
 from crystalssl.pretext import TASKS
@@ -35,8 +35,10 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     Parameters
     ----------
-    method : {"barlow", "simsiam"}, default="barlow"
-        Pretext task.
+    method : str, default="barlow"
+        Pretext task, one of those in :data:`crystalssl.pretext.TASKS`: "barlow" and "simsiam" (Crystal Twins), "cdssl",
+        "spmat-simclr" and "spmat-barlow" (SPMat), "dssl", "dssl-ve" and "dssl-as" (DSSL), "joint" (the package's own),
+        "simclr", "mask", "cosine", and others that are parts of these.
     encoder : str or None, default=None
         Name of the encoder; None takes the one of the method's paper.
     weights : "bundled", path or None, default="bundled"
@@ -44,23 +46,21 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         pretrain from random ones.
     continue_training : bool, default=False
         Go on pretraining from the loaded weights on the X given to `fit`.
-    readout : {"mean+max+min", "mean"}, default="mean+max+min"
-        How `transform` pools atoms into crystals. Pretraining itself pools as in the method's paper.
-    layers : {"all", "last"}, default="all"
-        Whether `transform` pools the outputs of all layers side by side, which makes better features, or those of the
-        last one, as pretraining does.
-    hidden_dim : int, default=64
-        Width of the encoder, where ``weights=None``.
-    n_convs : int, default=3
-        Number of convolutions of the encoder, where ``weights=None``.
-    projection_dim : int, default=128
-        Width of the projections that the views are compared in.
-    perturbation : float, default=0.05
-        Displacement of every atom in a view, in Å.
-    atom_masking, edge_masking : float, default=0.1
-        Share of atoms and of edges masked in a view.
+    readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
+        How `transform` pools atoms into crystals; None takes what the encoder declares as its embedding: eq. 6 of CDSSL
+        for MEGNet, "mean+max+min" for CGCNN and GatedGCN. Pretraining itself pools as in the method's paper.
+    layers : {"all", "last"} or None, default=None
+        Whether `transform` pools the outputs of all layers side by side, or those of the last one, as pretraining does;
+        None takes what the encoder declares.
+    hidden_dim, n_layers : int or None, default=None
+        Width and depth of the encoder, where ``weights=None``; None takes the encoder's defaults.
+    encoder_params : dict or None, default=None
+        Further parameters of the encoder, where ``weights=None``.
+    projection_dim, perturbation, atom_masking, edge_masking : default=None
+        Parameters that several methods share: width of the projections that views are compared in, displacement of every
+        atom in Å, share of atoms and of edges that are masked. None takes the method's default.
     task_params : dict or None, default=None
-        Further parameters of the method, e.g. ``{"redundancy_weight": 0.0051}`` of Barlow Twins.
+        Further parameters of the method, e.g. ``{"sigma": 0.1}`` of CDSSL.
     max_epochs : int, default=15
         Passes over the corpus.
     batch_size : int, default=128
@@ -93,7 +93,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     Attributes
     ----------
     encoder_ : Encoder
-        The pretrained torch module, on the CPU.
+        The pretrained torch module, on the CPU, with the readout of pretraining.
     config_ : dict
         Method, encoder, elements and settings, as saved in config.json.
     history_ : list of dict
@@ -131,14 +131,15 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "encoder": [StrOptions(set(ENCODERS)), None],
         "weights": [str, os.PathLike, None],
         "continue_training": ["boolean"],
-        "readout": [StrOptions(set(READOUTS))],
-        "layers": [StrOptions(set(LAYERS))],
-        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
-        "n_convs": [Interval(Integral, 1, None, closed="left")],
-        "projection_dim": [Interval(Integral, 1, None, closed="left")],
-        "perturbation": [Interval(Real, 0, None, closed="left")],
-        "atom_masking": [Interval(Real, 0, 1, closed="both")],
-        "edge_masking": [Interval(Real, 0, 1, closed="both")],
+        "readout": [StrOptions(set(READOUTS)), None],
+        "layers": [StrOptions(set(LAYERS)), None],
+        "hidden_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "n_layers": [Interval(Integral, 1, None, closed="left"), None],
+        "encoder_params": [dict, None],
+        "projection_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "perturbation": [Interval(Real, 0, None, closed="left"), None],
+        "atom_masking": [Interval(Real, 0, 1, closed="both"), None],
+        "edge_masking": [Interval(Real, 0, 1, closed="both"), None],
         "task_params": [dict, None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -161,14 +162,15 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         encoder: str | None = None,
         weights: str | os.PathLike | None = "bundled",
         continue_training: bool = False,
-        readout: str = "mean+max+min",
-        layers: str = "all",
-        hidden_dim: int = 64,
-        n_convs: int = 3,
-        projection_dim: int = 128,
-        perturbation: float = 0.05,
-        atom_masking: float = 0.1,
-        edge_masking: float = 0.1,
+        readout: str | None = None,
+        layers: str | None = None,
+        hidden_dim: int | None = None,
+        n_layers: int | None = None,
+        encoder_params: dict[str, Any] | None = None,
+        projection_dim: int | None = None,
+        perturbation: float | None = None,
+        atom_masking: float | None = None,
+        edge_masking: float | None = None,
         task_params: dict[str, Any] | None = None,
         max_epochs: int = 15,
         batch_size: int = 128,
@@ -190,7 +192,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.readout = readout
         self.layers = layers
         self.hidden_dim = hidden_dim
-        self.n_convs = n_convs
+        self.n_layers = n_layers
+        self.encoder_params = encoder_params
         self.projection_dim = projection_dim
         self.perturbation = perturbation
         self.atom_masking = atom_masking
@@ -216,8 +219,10 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         ----------
         X : sequence of crystals, or CrystalGraphs
             The corpus, as taken by :func:`crystalssl.check_structures`. Not used where weights are only loaded.
-        y : array-like of shape (n_crystals,), default=None
-            Surrogate labels, for methods that take them; ignored by "barlow" and "simsiam".
+        y : array-like of shape (n_crystals,) or (n_crystals, n_properties), default=None
+            For methods that learn from labels: surrogate classes of any kind for "spmat-simclr" and "spmat-barlow", -1
+            where unknown, for example from :func:`crystalssl.pretext.surrogate_classes`; known properties for "joint",
+            NaN where unknown. Other methods ignore it.
 
         Returns
         -------
@@ -225,36 +230,42 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
         Raises
         ------
+        ValueError
+            If the encoder lacks what the method needs, labels are missing or do not fit, or the elements of the corpus
+            leave the method nothing to learn from; all before any training starts.
         WeightsError
             If `weights` cannot be loaded.
         """
         self._validate_params()
-        if y is not None:
-            check_consistent_length(X, y)
-        pooling = {"readout": self.readout, "layers": self.layers}
         if self.weights is None:
             name = self.encoder or TASKS[self.method].encoder_name
-            params = {"hidden_dim": int(self.hidden_dim), "n_convs": int(self.n_convs)}
-            state, start = None, None
+            params = _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
+            loaded, start = None, None
         else:
             source = self.method if self.weights == "bundled" else self.weights
-            loaded, start = load_encoder(source, **pooling)
-            name, state = loaded.name, state_as_numpy(loaded)
-            params = {key: value for key, value in loaded.config.items() if key not in pooling}
+            loaded, start = load_encoder(source)
+            name = loaded.name
             if self.encoder not in (None, name):
                 raise ValueError(f"the weights {str(source)!r} are of the encoder {name!r}, not {self.encoder!r}")
             if not self.continue_training:
-                return self._set_fitted(loaded, {**start, "encoder_params": loaded.config}, [])
+                return self._set_fitted(loaded, start, [])
+            params = loaded.config
+        task = TASKS[self.method]
+        labels = task.encode_labels(y, _num_samples(X))
+        shared = _given(
+            projection_dim=self.projection_dim,
+            perturbation=self.perturbation,
+            atom_masking=self.atom_masking,
+            edge_masking=self.edge_masking,
+        )
+        task_params = shared | (self.task_params or {})
+        if task.n_labels_param is not None and labels is not None:
+            task_params[task.n_labels_param] = labels.shape[1]
+        check_task(self.method, name, params, task_params)
         graphs = self._to_graphs(X, ENCODERS[name].recipe)
         if len(graphs) < 4:
             raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
-        task_params = {
-            "projection_dim": int(self.projection_dim),
-            "perturbation": float(self.perturbation),
-            "atom_masking": float(self.atom_masking),
-            "edge_masking": float(self.edge_masking),
-            **(self.task_params or {}),
-        }
+        task.check_elements(graphs.elements)
         settings: dict[str, Any] = {
             "task_params": task_params,
             "max_epochs": int(self.max_epochs),
@@ -269,18 +280,18 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         cached = check_memory(memory).cache(pretrain, ignore=["checkpoint", "verbose"])
         state, history = cached(
             graphs,
-            None,
+            labels,
             method=self.method,
             encoder=name,
             encoder_params=params,
-            encoder_state=state,
+            encoder_state=None if loaded is None else state_as_numpy(loaded),
             device=resolve_device(self.device),
             checkpoint=None if self.checkpoint is None else os.fspath(self.checkpoint),
             verbose=self.verbose,
             **settings,
         )
-        with seeded(0):  # random weights, overwritten in the next step, must not move torch's global generator
-            encoder = ENCODERS[name](**{**params, **pooling})
+        with seeded(0):  # initial weights must not move torch's global generator
+            encoder = ENCODERS[name](**params)
         encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
         elements = set(graphs.elements) | set(start["elements"] if start else ())
         config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
@@ -291,8 +302,16 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.config_ = config
         self.elements_ = np.array(config["elements"])
         self.history_ = history
-        self.n_features_out_ = self._n_features_out = encoder.graph_dim
+        self.n_features_out_ = self._n_features_out = self._embedding().graph_dim
         return self
+
+    def _embedding(self) -> Encoder:
+        """Return the encoder with the readout of `transform`; the one of pretraining may be good for training only."""
+        chosen = _given(readout=self.readout, layers=self.layers)
+        with seeded(0):
+            encoder = type(self.encoder_)(**{**self.encoder_.config, **self.encoder_.frozen_pooling, **chosen})
+        encoder.load_pretrained(self.encoder_.state_dict())
+        return encoder
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the crystals' vectors.
@@ -314,7 +333,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         check_is_fitted(self)
         graphs = self._to_graphs(X, self.encoder_.recipe)
         check_known_elements(graphs, set(self.elements_.tolist()))
-        return evaluate(self.encoder_, graphs, resolve_device(self.device))
+        return evaluate(self._embedding(), graphs, resolve_device(self.device))
 
     def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
         """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.
@@ -330,7 +349,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         if card is None:
             lines = [f"- {key}: {value}" for key, value in self.config_.items() if key not in ("elements", "sha256")]
             card = "\n".join([f"# {self.config_['method']}, {self.encoder_.name}", "", *lines, ""])
-        save_encoder(folder, self.encoder_, {"version": __version__, **self.config_}, card)
+        embedding = {"readout": self.readout, "layers": self.layers}
+        save_encoder(folder, self.encoder_, {"version": __version__, **self.config_, "embedding": embedding}, card)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, **params: Any) -> PretrainedCrystalEmbedder:
@@ -347,7 +367,24 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         -------
         PretrainedCrystalEmbedder
         """
-        encoder, config = load_encoder(folder)
-        pooling = {name: encoder.config[name] for name in ("readout", "layers")}
-        params = {"method": config["method"], **pooling, **params}
+        _, config = load_encoder(folder)
+        params = {"method": config["method"], **config.get("embedding", {}), **params}
         return cls(weights=os.fspath(folder), **params).fit([])
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    """Return the parameters that were given a value."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def check_task(method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]) -> None:
+    """Raise ValueError unless the encoder and the task can be made with these parameters and fit each other."""
+    with seeded(0):
+        try:
+            network = ENCODERS[encoder](**encoder_params)
+        except TypeError as error:
+            raise ValueError(f"the encoder {encoder!r} does not take these parameters: {error}") from error
+        try:
+            TASKS[method](network, **task_params)
+        except TypeError as error:
+            raise ValueError(f"the method {method!r} does not take these parameters: {error}") from error

@@ -37,16 +37,16 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     Parameters
     ----------
     pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="barlow"
-        Where the encoder's weights come from: a method whose weights ship with crystalssl ("barlow", "simsiam"), a
-        weights folder, an embedder (cloned and fitted on X; a fitted one goes in as
+        Where the encoder's weights come from: a method whose weights ship with crystalssl
+        (:func:`crystalssl.training.bundled_weights` lists them), a weights folder, an embedder (cloned and fitted on X; a fitted one goes in as
         ``FrozenEstimator(embedder)``), or None for random weights.
     encoder : str or None, default=None
         Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
-    readout : {"mean", "mean+max+min"}, default="mean+max+min"
-        How atoms are pooled into crystals.
-    layers : {"all", "last"}, default="all"
+    readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
+        How atoms are pooled into crystals; None takes what the encoder declares for finetuning.
+    layers : {"all", "last"} or None, default=None
         Pool the outputs of all layers side by side, so that the head sees what an atom is beside what surrounds it, or
-        those of the last one.
+        those of the last one; None takes what the encoder declares.
     head_dim : int, default=128
         Width of the hidden layer between the crystal's vector and the prediction.
     dropout : float, default=0.0
@@ -126,8 +126,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     _parameter_constraints = {
         "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
         "encoder": [StrOptions(set(ENCODERS)), None],
-        "readout": [StrOptions(set(READOUTS))],
-        "layers": [StrOptions(set(LAYERS))],
+        "readout": [StrOptions(set(READOUTS)), None],
+        "layers": [StrOptions(set(LAYERS)), None],
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
@@ -161,8 +161,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         pretrain: Any = "barlow",
         *,
         encoder: str | None = None,
-        readout: str = "mean+max+min",
-        layers: str = "all",
+        readout: str | None = None,
+        layers: str | None = None,
         head_dim: int = 128,
         dropout: float = 0.0,
         freeze_encoder: bool = False,
@@ -286,13 +286,12 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     def _pretrained(self, X: Any) -> tuple[Any, set[int], CrystalGraphs]:
         """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
         source = self.pretrain
-        pooling = {"readout": self.readout, "layers": self.layers}
         if source is None:
-            name = self.encoder or "cgcnn"
-            graphs = self._to_graphs(X, ENCODERS[name].recipe)
-            return lambda: ENCODERS[name](**pooling), set(), graphs
+            encoder_class = ENCODERS[self.encoder or "cgcnn"]
+            graphs = self._to_graphs(X, encoder_class.recipe)
+            return lambda: encoder_class(**self._pooling(encoder_class)), set(), graphs
         if isinstance(source, (str, os.PathLike)):
-            loaded, config = load_encoder(source, **pooling)
+            loaded, config = load_encoder(source)
             graphs = self._to_graphs(X, loaded.recipe)
             elements = set(config["elements"])
         else:
@@ -303,9 +302,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
                     "a PretrainedCrystalEmbedder or a FrozenEstimator of one"
                 )
             if embedder is source:
-                name = source.encoder or "cgcnn"
-                graphs = self._to_graphs(X, ENCODERS[name].recipe)
-                source = clone(source).fit(graphs)
+                source = clone(source).fit(X)
             check_is_fitted(source)
             loaded = source.encoder_
             graphs = self._to_graphs(X, loaded.recipe)
@@ -316,11 +313,15 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
             )
 
         def build() -> Encoder:
-            encoder = type(loaded)(**{**loaded.config, **pooling})
-            encoder.load_state_dict(loaded.state_dict())
+            encoder = type(loaded)(**{**loaded.config, **self._pooling(type(loaded))})
+            encoder.load_pretrained(loaded.state_dict())
             return encoder
 
         return build, elements, graphs
+
+    def _pooling(self, encoder_class: type[Encoder]) -> dict[str, str]:
+        chosen = {"readout": self.readout, "layers": self.layers}
+        return {**encoder_class.pooling, **{name: value for name, value in chosen.items() if value is not None}}
 
     def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:
         with seeded(derive_seed(seed, 0)):

@@ -295,6 +295,25 @@ class CrystalGraphs(Sequence):
                 f"CrystalGraphTransformer(cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors})"
             )
 
+    def with_recipe(self, recipe: GraphRecipe, *, n_jobs: int | None = None) -> CrystalGraphs:
+        """Return graphs of the same crystals by another recipe, or these if the recipe is the same.
+
+        Parameters
+        ----------
+        recipe : GraphRecipe
+            Cutoff and number of neighbours.
+        n_jobs : int or None, default=None
+            Processes; None means 1 unless in a joblib context.
+
+        Returns
+        -------
+        CrystalGraphs
+        """
+        if recipe == self.recipe:
+            return self
+        columns = (np.split(column, self.atom_offsets[1:-1]) for column in (self.atomic_numbers, self.positions))
+        return self.from_arrays(map(CrystalArrays, *columns, self.lattice), recipe, n_jobs=n_jobs)
+
     # ------------------------------------------------------------------ PyG
 
     def _data(self, index: int) -> Data:

@@ -48,5 +48,10 @@ class GraphRecipe:
 
 RECIPES: dict[str, GraphRecipe] = {
     "cgcnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+    "megnet": GraphRecipe(cutoff=5.0),
+    "deepergatgnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+    "alignn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+    "gin": GraphRecipe(cutoff=8.0, max_neighbors=12),
+    "gatedgcn": GraphRecipe(cutoff=8.0, max_neighbors=12),
 }
 """The recipe of each encoder, by the encoder's name. Kept here so that building graphs needs no torch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, inf
+from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews
@@ -72,6 +73,6 @@ class BarlowTwins(TwoViews):
         super().__init__(encoder, **view_params)  # type: ignore[arg-type]
         self.redundancy_weight = redundancy_weight
 
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
         """Return :func:`barlow_loss`."""
         return barlow_loss(a, b, self.redundancy_weight)

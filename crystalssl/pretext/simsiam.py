@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
+from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews, mlp
@@ -58,6 +59,6 @@ class SimSiam(TwoViews):
         dim = self.projector[-1].out_features
         self.predictor = mlp(dim, predictor_dim, dim)  # type: ignore[arg-type]
 
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
         """Return :func:`simsiam_loss`."""
         return simsiam_loss(self.predictor(a), a, self.predictor(b), b)

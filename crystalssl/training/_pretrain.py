@@ -50,7 +50,7 @@ def pretrain(
     graphs : CrystalGraphs
         The corpus.
     y : ndarray of shape (n_crystals, n_labels) or None
-        Surrogate labels, for the methods that take them.
+        Labels as encoded by the task, for the methods that take them.
     method, encoder : str
         Names in `TASKS` and `ENCODERS`.
     encoder_params, task_params : dict
@@ -87,7 +87,7 @@ def pretrain(
     with seeded(derive_seed(seed, 1)):
         network = ENCODERS[encoder](**encoder_params)
         if encoder_state is not None:
-            network.load_state_dict({name: torch.from_numpy(array) for name, array in encoder_state.items()})
+            network.load_pretrained({name: torch.from_numpy(array) for name, array in encoder_state.items()})
         task = TASKS[method](network, **task_params)
 
     resume = None

@@ -86,7 +86,8 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     source : str or path
         Name of bundled weights, or a folder.
     **changes
-        Parameters of the encoder to replace which have no weights of their own, such as `readout`.
+        `readout` or `layers`, where they are to differ from those of pretraining. A readout that pretraining has not
+        trained starts from random weights.
 
     Returns
     -------
@@ -132,9 +133,9 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
                 f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
                 f"{sorted(ENCODERS)}; update"
             )
-        with seeded(0):  # random weights, overwritten in the next step, must not move torch's global generator
+        with seeded(0):  # initial weights must not move torch's global generator
             encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
-        encoder.load_state_dict(load_tensors(weights), strict=True)
+        encoder.load_pretrained(load_tensors(weights))
         if encoder.recipe.to_dict() != config["recipe"]:
             raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

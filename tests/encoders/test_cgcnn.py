@@ -30,11 +30,11 @@ class PlainConv(nn.Module):
 class PlainCGCNN(nn.Module):
     """The network up to the pooled vector; distances are expanded from 0 to 8 Å in steps of 0.2 Å."""
 
-    def __init__(self, d, n_convs):
+    def __init__(self, d, n_layers):
         super().__init__()
         self.features = torch.from_numpy(element_features().copy())
         self.embedding = nn.Linear(self.features.shape[1], d)
-        self.convs = nn.ModuleList(PlainConv(d, 41) for _ in range(n_convs))
+        self.convs = nn.ModuleList(PlainConv(d, 41) for _ in range(n_layers))
 
     def forward(self, batch):
         neighbors, centers = batch.edge_index
@@ -48,7 +48,7 @@ class PlainCGCNN(nn.Module):
 
 def plain_copy(encoder):
     """The plain network in double precision, with the encoder's weights."""
-    plain = PlainCGCNN(encoder.config["hidden_dim"], encoder.config["n_convs"]).double()
+    plain = PlainCGCNN(encoder.config["hidden_dim"], encoder.config["n_layers"]).double()
     plain.embedding.load_state_dict(encoder.embedding.state_dict())
     for ours, theirs in zip(encoder.convs, plain.convs, strict=True):
         for name, (gate, core) in {"fc_full": (ours.gate, ours.core), "bn1": (ours.gate_norm, ours.core_norm)}.items():
@@ -128,13 +128,13 @@ def test_running_statistics_are_those_of_the_equations(batch, randomise):
 
 
 def test_equations_hold_for_other_widths_and_depths(batch, randomise):
-    encoder = randomise(CGCNN(hidden_dim=7, n_convs=1)).eval()
+    encoder = randomise(CGCNN(hidden_dim=7, n_layers=1)).eval()
     node, _ = plain_copy(encoder)(batch)
     torch.testing.assert_close(encoder(batch).node.double(), node, rtol=1e-5, atol=1e-5)
 
 
 def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch, randomise):
-    encoder = randomise(CGCNN(hidden_dim=7, n_convs=3, layers="all")).eval()
+    encoder = randomise(CGCNN(hidden_dim=7, n_layers=3, layers="all")).eval()
     plain = plain_copy(encoder)
     outputs = []
     for part in (plain.embedding, *plain.convs):
@@ -145,13 +145,13 @@ def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch, 
     assert (encoder.node_dim, encoder.graph_dim) == (28, 28)
     torch.testing.assert_close(node.double(), torch.cat(outputs, dim=1), rtol=1e-5, atol=1e-5)
     # The last of them is what the default gives, of the same weights.
-    last = CGCNN(hidden_dim=7, n_convs=3).eval()
+    last = CGCNN(hidden_dim=7, n_layers=3).eval()
     last.load_state_dict(encoder.state_dict())
     assert torch.equal(last(batch).graph, encoder(batch).graph[:, -7:])
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_convs": 2, "n_gaussians": 20, "readout": "mean+max+min", "layers": "all"}
+    chosen = {"hidden_dim": 7, "n_layers": 2, "n_gaussians": 20, "readout": "mean+max+min", "layers": "all"}
     encoder = CGCNN(**chosen).eval()
     assert encoder.config == chosen
     rebuilt = CGCNN(**encoder.config).eval()
@@ -167,7 +167,7 @@ def test_gaussians_are_the_papers():
 
 
 def test_masked_atom_has_no_element_and_masked_edge_no_length(batch, randomise):
-    encoder = randomise(CGCNN(n_convs=1)).eval()
+    encoder = randomise(CGCNN(n_layers=1)).eval()
     batch.z = torch.zeros_like(batch.z)
     batch.distance = torch.full_like(batch.distance, torch.inf)
     encoded = encoder(batch)

@@ -72,7 +72,7 @@ def tiny_embedder():
     """A function that returns an embedder that pretrains in no time."""
 
     def make(method="barlow", **params):
-        params = {"weights": None, "hidden_dim": 8, "n_convs": 1, "max_epochs": 2, "random_state": 0, **params}
+        params = {"weights": None, "hidden_dim": 8, "n_layers": 1, "max_epochs": 2, "random_state": 0, **params}
         return PretrainedCrystalEmbedder(method, batch_size=16, **params)
 
     return make
@@ -81,7 +81,7 @@ def tiny_embedder():
 @pytest.fixture(scope="session")
 def _tiny_weights(real_graphs, tmp_path_factory):
     embedder = PretrainedCrystalEmbedder(
-        weights=None, hidden_dim=8, n_convs=1, max_epochs=1, batch_size=16, learning_rate=0.01, random_state=0
+        weights=None, hidden_dim=8, n_layers=1, max_epochs=1, batch_size=16, learning_rate=0.01, random_state=0
     )
     folder = tmp_path_factory.mktemp("tiny") / "weights"
     embedder.fit(real_graphs).save_pretrained(folder)

@@ -225,7 +225,7 @@ def test_weights_of_another_encoder(tiny_regressor, other_weights, graphs, y):
 
 def test_config_that_names_another_encoder_than_the_weights(tiny_regressor, tiny_weights, graphs, y):
     config = json.loads((tiny_weights / "config.json").read_text())
-    config["encoder_params"]["n_convs"] = 2
+    config["encoder_params"]["n_layers"] = 2
     (tiny_weights / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match=r"(?s)does not fit its encoder.*convs\.1") as caught:
         tiny_regressor(pretrain=tiny_weights).fit(graphs, y)

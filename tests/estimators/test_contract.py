@@ -42,7 +42,7 @@ def quick(cls):
 
 CASES = {cls.__name__: quick(cls) for cls in ESTIMATORS} | {
     "embedder that pretrains": crystalssl.PretrainedCrystalEmbedder(
-        weights=None, hidden_dim=8, n_convs=1, max_epochs=2, random_state=0
+        weights=None, hidden_dim=8, n_layers=1, max_epochs=2, random_state=0
     ),
     "embedder that continues": crystalssl.PretrainedCrystalEmbedder(
         "simsiam", continue_training=True, max_epochs=1, random_state=0

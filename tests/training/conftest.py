@@ -72,7 +72,7 @@ def tiny_settings():
     return {
         "method": "barlow",
         "encoder": "cgcnn",
-        "encoder_params": {"hidden_dim": 6, "n_convs": 1, "n_gaussians": 8, "readout": "mean"},
+        "encoder_params": {"hidden_dim": 6, "n_layers": 1, "n_gaussians": 8, "readout": "mean"},
         "encoder_state": None,
         "task_params": {"projection_dim": 8},
         "max_epochs": 4,

@@ -206,7 +206,7 @@ def test_failure_while_saving_leaves_the_last_checkpoint(real_graphs, tiny_setti
 
 OTHER = {
     "method": {"method": "simsiam"},
-    "width": {"encoder_params": {"hidden_dim": 7, "n_convs": 1, "n_gaussians": 8, "readout": "mean"}},
+    "width": {"encoder_params": {"hidden_dim": 7, "n_layers": 1, "n_gaussians": 8, "readout": "mean"}},
     "task": {"task_params": {"projection_dim": 8, "perturbation": 0.06}},
     "epochs": {"max_epochs": 5},
     "batch": {"batch_size": 6},
@@ -256,7 +256,7 @@ def test_truncated_checkpoint_is_refused_and_left_alone(real_graphs, tiny_settin
 
 
 def test_other_files_are_no_checkpoints(real_graphs, tmp_path):
-    embedder = PretrainedCrystalEmbedder(weights=None, max_epochs=1, hidden_dim=4, n_convs=1, random_state=0)
+    embedder = PretrainedCrystalEmbedder(weights=None, max_epochs=1, hidden_dim=4, n_layers=1, random_state=0)
     embedder.fit(real_graphs[:6]).save_pretrained(tmp_path / "weights")
     text = tmp_path / "notes.txt"
     text.write_text("not weights, but somebody's notes")

@@ -22,7 +22,7 @@ def encoder():
     """An encoder whose batch statistics are not the initial ones either."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = CGCNN(hidden_dim=5, n_convs=2, n_gaussians=7)
+        encoder = CGCNN(hidden_dim=5, n_layers=2, n_gaussians=7)
         for tensor in encoder.state_dict().values():
             if tensor.is_floating_point() and not torch.equal(tensor, encoder.element_features):
                 tensor.add_(torch.rand_like(tensor))
@@ -91,7 +91,7 @@ def test_weights_folder_is_replaced_as_a_whole(encoder, folder):
 
 def test_config_of_other_weights_does_not_hide_what_is_saved(encoder, folder):
     _, config = load_encoder(folder)
-    other = CGCNN(hidden_dim=3, n_convs=1, n_gaussians=7, readout="mean+max+min").eval()
+    other = CGCNN(hidden_dim=3, n_layers=1, n_gaussians=7, readout="mean+max+min").eval()
     save_encoder(folder.parent / "other", other, config)
     loaded, saved = load_encoder(folder.parent / "other")
     assert loaded.config == other.config
@@ -170,7 +170,7 @@ def empty(folder):
     folder.mkdir()
 
 
-WIDER = {"hidden_dim": 6, "n_convs": 2, "n_gaussians": 7, "readout": "mean"}
+WIDER = {"hidden_dim": 6, "n_layers": 2, "n_gaussians": 7, "readout": "mean"}
 DAMAGES = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),

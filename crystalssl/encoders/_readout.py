@@ -1,0 +1,108 @@
+"""From the vectors of atoms and edges to one vector per crystal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn.aggr import Aggregation, MultiAggregation, Set2Set
+from torch_geometric.utils import scatter, softmax
+
+__all__ = ["READOUTS", "Readout"]
+
+READOUTS = ("mean", "mean+max+min", "set2set", "attention")
+"""Ways to pool atoms, and edges where an encoder updates them, into crystals."""
+
+_N_SET2SET_STEPS = 2
+
+
+class Readout(nn.Module):
+    """Pool atoms, and edges if they are given, and append the crystal's own state if there is one.
+
+    Parameters
+    ----------
+    name : {"mean", "mean+max+min", "set2set", "attention"}
+        "mean+max+min" pools atoms so and edges by mean and max. "set2set" is that of Vinyals et al. with two steps.
+        "attention" weighs an atom by its vector and the composition of its crystal, as the global attention of GATGNN.
+    node_dim : int
+        Width of the atoms' vectors.
+    edge_dim : int or None, default=None
+        Width of the edges' vectors; None leaves edges out.
+    state_dim : int, default=0
+        Width of the crystal's own state.
+
+    Raises
+    ------
+    ValueError
+        If there is no such readout.
+
+    References
+    ----------
+    O. Vinyals, S. Bengio and M. Kudlur, ICLR 2016, arXiv:1511.06391.
+    S.-Y. Louis et al., Phys. Chem. Chem. Phys. 22, 18141 (2020), doi:10.1039/D0CP01474E.
+    """
+
+    def __init__(self, name: str, node_dim: int, edge_dim: int | None = None, state_dim: int = 0):
+        super().__init__()
+        if name not in READOUTS:
+            raise ValueError(f"there is no readout {name!r}; choose one of {list(READOUTS)}")
+        self.nodes, self.out_dim = _pooling(name, node_dim, ["mean", "max", "min"])
+        self.edges = None
+        if edge_dim is not None:
+            self.edges, width = _pooling(name, edge_dim, ["mean", "max"])
+            self.out_dim += width
+        self.out_dim += state_dim
+
+    def forward(self, node: Tensor, edge: Tensor | None, state: Tensor | None, batch: Batch) -> Tensor:
+        """Return one row per crystal."""
+        parts = [self._pool(self.nodes, node, batch.batch, batch)]
+        if self.edges is not None:
+            parts.append(self._pool(self.edges, edge, batch.batch[batch.edge_index[1]], batch))
+        if state is not None:
+            parts.append(state)
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _pool(pooling: nn.Module, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+        if isinstance(pooling, CompositionAttention):
+            return pooling(x, crystal, batch)
+        return pooling(x, index=crystal, dim_size=batch.num_graphs)
+
+
+def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
+    """Return a pooling and the width of its output."""
+    if name == "set2set":
+        return Set2Set(dim, processing_steps=_N_SET2SET_STEPS), 2 * dim
+    if name == "attention":
+        return CompositionAttention(dim), dim
+    pooling: Aggregation = MultiAggregation(["mean"] if name == "mean" else list(statistics))
+    return pooling, dim * (1 if name == "mean" else len(statistics))
+
+
+class CompositionAttention(nn.Module):
+    """Sum of rows, weighed by a softmax over each crystal of what row and composition together suggest.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the rows.
+    """
+
+    N_ELEMENTS = 119  # column 0 is the share of masked atoms
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(dim + self.N_ELEMENTS, dim), nn.Softplus(), nn.Linear(dim, 1))
+
+    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
+        n_atoms = batch.ptr.diff()
+        composition = x.new_zeros(batch.num_graphs, self.N_ELEMENTS)
+        share = (1 / n_atoms.to(x.dtype))[batch.batch]
+        composition.index_put_((batch.batch, batch.z), share, accumulate=True)
+        # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
+        of_row, of_composition = self.score[0].weight.split([x.shape[1], self.N_ELEMENTS], dim=1)
+        context = torch.nn.functional.linear(composition, of_composition, self.score[0].bias)
+        hidden = torch.nn.functional.linear(x, of_row) + context.index_select(0, crystal)
+        weights = softmax(self.score[2](self.score[1](hidden)), crystal, num_nodes=batch.num_graphs)
+        return scatter(x * weights, crystal, dim=0, dim_size=batch.num_graphs, reduce="sum")

@@ -1,0 +1,126 @@
+"""Labels of other properties, for the pretext tasks that learn from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["SURROGATES", "encode_classes", "encode_properties", "surrogate_classes"]
+
+SURROGATES = ("metal", "magnetic", "gap")
+
+
+def surrogate_classes(
+    kind: str, *, band_gap: Any = None, magnetization: Any = None, n_atoms: Any = None
+) -> np.ndarray:
+    """Return the surrogate classes of SPMat from band gaps or magnetisations.
+
+    Parameters
+    ----------
+    kind : {"metal", "magnetic", "gap"}
+        "metal": 0 with a band gap, 1 without. "magnetic": 1 above 0.05 µB per atom, else 0. "gap": 0 without a band gap,
+        1 below 2 eV (semiconductors), 2 above (insulators).
+    band_gap : array-like of shape (n_crystals,), default=None
+        In eV, for "metal" and "gap"; NaN where unknown.
+    magnetization : array-like of shape (n_crystals,), default=None
+        Total magnetisation of the cell in µB, for "magnetic"; its sign is ignored. NaN where unknown.
+    n_atoms : array-like of shape (n_crystals,), default=None
+        Atoms per cell, for "magnetic"; None takes `magnetization` as per atom.
+
+    Returns
+    -------
+    ndarray of shape (n_crystals,), int
+        -1 where the value is unknown.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or the property that it needs is missing.
+
+    References
+    ----------
+    Supervised Pretraining for Material Property Prediction (SPMat), arXiv:2504.20112.
+
+    Examples
+    --------
+    >>> from crystalssl.pretext import surrogate_classes
+    >>> surrogate_classes("metal", band_gap=[0.0, 1.1, float("nan")])
+    array([ 1,  0, -1])
+    >>> surrogate_classes("magnetic", magnetization=[4.0, 0.001], n_atoms=[2, 2])
+    array([1, 0])
+    """
+    if kind not in SURROGATES:
+        raise ValueError(f"there are no surrogate classes {kind!r}; choose one of {list(SURROGATES)}")
+    needed = "magnetization" if kind == "magnetic" else "band_gap"
+    values = magnetization if kind == "magnetic" else band_gap
+    if values is None:
+        raise ValueError(f"surrogate classes {kind!r} follow from {needed}, which was not given")
+    values = np.asarray(values, dtype=float)
+    if kind == "magnetic":
+        classes = abs(values) > 0.05 * np.asarray(1 if n_atoms is None else n_atoms)
+    elif kind == "metal":
+        classes = values <= 0
+    else:
+        classes = (values > 0).astype(int) + (values > 2)
+    return np.where(np.isnan(values), -1, classes.astype(int))
+
+
+def encode_classes(y: Any, n_crystals: int, method: str) -> np.ndarray:
+    """Return classes of any kind as numbers 0, 1, …, of shape (n_crystals, 1), float32; -1 and missing values stay -1.
+
+    Raises
+    ------
+    ValueError
+        If there are no classes, too few of them, or their number is not that of the crystals.
+    """
+    if y is None:
+        raise ValueError(
+            f"the pretext task {method!r} learns from surrogate classes; give them as y, one per crystal (-1 where "
+            "unknown), for example from crystalssl.pretext.surrogate_classes"
+        )
+    classes = pd.Series(np.asarray(y, dtype=object).ravel() if np.ndim(y) == 1 else _column(y))
+    if len(classes) != n_crystals:
+        raise ValueError(f"X holds {n_crystals} crystals but y has {len(classes)} classes; they must be of equal length")
+    classes = classes.where(classes != -1)
+    codes, names = pd.factorize(classes, sort=False)
+    if len(names) < 2:
+        raise ValueError(
+            f"the pretext task {method!r} tells classes apart, but y holds "
+            + (f"one class only, {names[0]!r}" if len(names) else "no class at all")
+            + "; choose a surrogate that divides the corpus"
+        )
+    return codes.astype(np.float32).reshape(-1, 1)
+
+
+def _column(y: Any) -> np.ndarray:
+    values = np.asarray(y, dtype=object)
+    if values.ndim != 2 or values.shape[1] != 1:
+        raise ValueError(f"surrogate classes have shape {values.shape}; expected (n_crystals,)")
+    return values[:, 0]
+
+
+def encode_properties(y: Any, n_crystals: int) -> np.ndarray:
+    """Return properties, each standardised over its known values, of shape (n_crystals, n_properties), float32.
+
+    Raises
+    ------
+    ValueError
+        If they are not numbers, not one row per crystal, infinite, or a property is known of no crystal.
+    """
+    try:
+        values = np.array(y, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"properties must be numbers, NaN where unknown: {error}") from error
+    values = values.reshape(len(values), -1)
+    if len(values) != n_crystals:
+        raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} rows; they must be of equal number")
+    if np.isinf(values).any():
+        row, column = np.argwhere(np.isinf(values))[0].tolist()
+        raise ValueError(f"y[{row}, {column}] is infinite; write NaN where a property is unknown")
+    unknown = np.isnan(values).all(axis=0)
+    if unknown.any():
+        raise ValueError(f"no crystal has a value of property {int(unknown.argmax())}; leave the column out")
+    scale = np.nanstd(values, axis=0)
+    return ((values - np.nanmean(values, axis=0)) / np.where(scale > 0, scale, 1)).astype(np.float32)

@@ -1,0 +1,75 @@
+"""CDSSL: the distances of a crystal are recovered from a perturbed one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.utils import scatter
+
+from crystalssl.augment import GaussianPerturbation
+from crystalssl.encoders import Encoded, Encoder
+from crystalssl.pretext._base import PretextTask
+
+__all__ = ["CrystalDenoising", "standardised_distances"]
+
+_EQUAL = 1e-4  # Å: distances that differ by less are those of one shell, whose copies carry rounding errors
+
+
+def standardised_distances(batch: Batch) -> Tensor:
+    """Return the distances of each crystal less their mean, over their standard deviation, eq. 2 of CDSSL.
+
+    Parameters
+    ----------
+    batch : Batch
+        As made by :func:`crystalssl.training.collate`.
+
+    Returns
+    -------
+    Tensor of shape (n_edges,)
+        Zeros for a crystal whose distances are all equal.
+    """
+    crystal = batch.batch[batch.edge_index[1]]
+    sizes = torch.bincount(crystal, minlength=batch.num_graphs).clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        return scatter(values, crystal, dim=0, dim_size=batch.num_graphs, reduce="sum") / sizes
+
+    centred = batch.distance.double()
+    centred = centred - mean(centred)[crystal]
+    deviation = mean(centred.square()).sqrt()
+    scale = deviation.masked_fill(deviation < _EQUAL, torch.inf)
+    return (centred / scale[crystal]).to(batch.distance.dtype)
+
+
+class CrystalDenoising(PretextTask):
+    """Crystal denoising self-supervised learning: predict the standardised distances from perturbed positions, eqs. 1-4.
+
+    The perturbed crystal keeps its edges; only their lengths change. The squared error is summed over the edges of a
+    crystal and averaged over the crystals of the batch.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain, with edge outputs; MEGNet in the paper.
+    sigma : float, default=0.5
+        Standard deviation of the noise on each Cartesian coordinate, in Å.
+
+    References
+    ----------
+    A. New, N. Q. Le, M. J. Pekala and C. D. Stiles, ICML 2024 AI for Science workshop, arXiv:2408.17255.
+    """
+
+    name = "cdssl"
+    encoder_name = "megnet"
+    needs_edges = True
+
+    def __init__(self, encoder: Encoder, sigma: float = 0.5):
+        super().__init__(encoder)
+        self.views = [GaussianPerturbation(sigma)]
+        self.regressor = nn.Linear(encoder.edge_dim or 0, 1)
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return the squared error of the predicted distances, summed over edges and averaged over crystals."""
+        predicted = self.regressor(encoded[0].edge)[:, 0]
+        return (predicted - standardised_distances(batch)).square().sum() / batch.num_graphs

@@ -1,0 +1,62 @@
+"""Two perturbed views of a crystal are to have the same direction."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+from torch_geometric.data import Batch
+
+from crystalssl.augment import RandomPerturbation
+from crystalssl.encoders import Encoded, Encoder
+from crystalssl.pretext._base import PretextTask
+
+__all__ = ["CosineContrast", "cosine_loss"]
+
+
+def cosine_loss(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean of ``1 - cos(a, b)``, eq. 3 of DSSL.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (n_crystals, d)
+        Vectors of two views of the same crystals.
+
+    Returns
+    -------
+    Tensor
+        A scalar between 0 and 2. Nothing keeps it from 0 but other tasks: it is 0 if the encoder has collapsed.
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    """
+    return 1 - cosine_similarity(a, b, dim=1).mean()
+
+
+class CosineContrast(PretextTask):
+    """Maximise the cosine of two perturbed views of a crystal, eq. 3 of DSSL.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain; DeeperGATGNN in the paper.
+    perturbation : float, default=0.05
+        Displacement of every atom in Å.
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    """
+
+    name = "cosine"
+    encoder_name = "deepergatgnn"
+
+    def __init__(self, encoder: Encoder, perturbation: float = 0.05):
+        super().__init__(encoder)
+        self.views = [RandomPerturbation(perturbation)] * 2
+        self.projector = nn.Linear(encoder.graph_dim, encoder.graph_dim)
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return :func:`cosine_loss`."""
+        a, b = (self.projector(part.graph) for part in encoded)
+        return cosine_loss(a, b)

@@ -1,0 +1,45 @@
+"""Masked atoms: their elements are predicted from what surrounds them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch_geometric.data import Batch
+
+from crystalssl.augment import AtomMasking
+from crystalssl.encoders import Encoded, Encoder
+from crystalssl.pretext._base import PretextTask
+
+__all__ = ["MaskedElements"]
+
+_N_ELEMENTS = 118
+
+
+class MaskedElements(PretextTask):
+    """Predict the elements of masked atoms, eq. 2 of DSSL.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain; DeeperGATGNN in the paper.
+    atom_masking : float, default=0.15
+        Share of atoms that are masked.
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    """
+
+    name = "mask"
+    encoder_name = "deepergatgnn"
+
+    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
+        super().__init__(encoder)
+        self.views = [AtomMasking(atom_masking)]
+        self.classifier = nn.Linear(encoder.node_dim, _N_ELEMENTS)
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return the mean cross entropy over masked atoms; 0 if there are none."""
+        masked = (views[0].z == 0).nonzero()[:, 0]
+        logits = self.classifier(encoded[0].node.index_select(0, masked))
+        return cross_entropy(logits, batch.z[masked] - 1, reduction="sum") / max(len(masked), 1)

@@ -1,0 +1,135 @@
+"""Properties of atoms that follow from the element, predicted from atoms' vectors where some elements are masked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch_geometric.data import Batch
+
+from crystalssl.augment import AtomMasking
+from crystalssl.encoders import Encoded, Encoder, valence_electrons
+from crystalssl.pretext._base import PretextTask
+
+__all__ = ["AtomicStiffness", "ValenceElectrons", "atomic_stiffness"]
+
+_N_VALENCE_CLASSES = 17
+
+
+@functools.lru_cache(maxsize=1)
+def atomic_stiffness() -> np.ndarray:
+    """Return the stiffness of the elements.
+
+    Returns
+    -------
+    ndarray of shape (119,), float32
+        By atomic number; NaN for the elements without a value.
+
+    References
+    ----------
+    R. Jin, X. Yuan and E. Gao, Nat. Commun. 14, 4258 (2023), doi:10.1038/s41467-023-39826-7.
+
+    Examples
+    --------
+    >>> from crystalssl.pretext import atomic_stiffness
+    >>> float(atomic_stiffness()[14])
+    10.61...
+    """
+    table = np.full(119, np.nan, np.float32)
+    rows = np.loadtxt(Path(__file__).with_name("atomic_stiffness.csv"), delimiter=",", skiprows=1, usecols=(0, 2))
+    table[rows[:, 0].astype(int)] = rows[:, 1]
+    table.setflags(write=False)
+    return table
+
+
+class ValenceElectrons(PretextTask):
+    """Predict every atom's number of valence electrons, 17 classes, eq. 4 of DSSL.
+
+    The paper does not say which view the atoms are read from. Here it is the one with masked atoms: for an atom whose
+    element is given there would be nothing to predict.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain; DeeperGATGNN in the paper.
+    atom_masking : float, default=0.15
+        Share of atoms that are masked.
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    """
+
+    name = "valence"
+    encoder_name = "deepergatgnn"
+
+    classes: Tensor
+
+    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
+        super().__init__(encoder)
+        from pymatgen.core import Element
+
+        classes = torch.full((119,), -1)  # of elements whose electronic structure pymatgen does not have
+        for element in Element:
+            if "Electronic structure" in element.data:
+                classes[element.Z] = valence_electrons(element.symbol)
+        self.register_buffer("classes", classes, persistent=False)
+        self.views = [AtomMasking(atom_masking)]
+        self.classifier = nn.Linear(encoder.node_dim, _N_VALENCE_CLASSES)
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return the mean cross entropy over atoms of elements with a known number; 0 if there are none."""
+        target = self.classes[batch.z]
+        total = cross_entropy(self.classifier(encoded[0].node), target, ignore_index=-1, reduction="sum")
+        return total / (target >= 0).sum().clamp(min=1)
+
+
+class AtomicStiffness(PretextTask):
+    """Predict every atom's stiffness, eq. 4 of DSSL; atoms of elements without a value are left out.
+
+    As for :class:`ValenceElectrons`, atoms are read from the view with masked atoms.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The network to pretrain; DeeperGATGNN or ALIGNN in the paper.
+    atom_masking : float, default=0.15
+        Share of atoms that are masked.
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    R. Jin, X. Yuan and E. Gao, Nat. Commun. 14, 4258 (2023), doi:10.1038/s41467-023-39826-7.
+    """
+
+    name = "stiffness"
+    encoder_name = "deepergatgnn"
+
+    stiffness: Tensor
+
+    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
+        super().__init__(encoder)
+        self.register_buffer("stiffness", torch.from_numpy(atomic_stiffness().copy()), persistent=False)
+        self.views = [AtomMasking(atom_masking)]
+        self.regressor = nn.Linear(encoder.node_dim, 1)
+
+    @classmethod
+    def check_elements(cls, elements: Sequence[int]) -> None:
+        """Raise ValueError if no element has a stiffness."""
+        if np.isnan(atomic_stiffness()[list(elements)]).all():
+            raise ValueError(
+                f"none of the elements of the corpus (atomic numbers {sorted(elements)}) has a tabulated atomic "
+                f"stiffness, which the pretext task {cls.name!r} learns from; choose another method"
+            )
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return the mean absolute error over atoms with a value; 0 if there are none."""
+        target = self.stiffness[batch.z]
+        known = ~target.isnan()
+        error = (self.regressor(encoded[0].node)[:, 0] - target.nan_to_num()).abs()
+        return (error * known).sum() / known.sum().clamp(min=1)
