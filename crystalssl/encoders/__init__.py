@@ -5,10 +5,25 @@ from __future__ import annotations
 from crystalssl.encoders._base import LAYERS, Encoded, Encoder
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
+from crystalssl.encoders.alignn import ALIGNN
 from crystalssl.encoders.cgcnn import CGCNN
+from crystalssl.encoders.deepergatgnn import DeeperGATGNN
 from crystalssl.encoders.gatedgcn import GatedGCN
+from crystalssl.encoders.megnet import MEGNet
 
-__all__ = ["CGCNN", "ENCODERS", "LAYERS", "READOUTS", "Encoded", "Encoder", "GatedGCN", "valence_electrons"]
+__all__ = [
+    "ALIGNN",
+    "CGCNN",
+    "ENCODERS",
+    "LAYERS",
+    "READOUTS",
+    "DeeperGATGNN",
+    "Encoded",
+    "Encoder",
+    "GatedGCN",
+    "MEGNet",
+    "valence_electrons",
+]
 
-ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, GatedGCN)}
+ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GatedGCN)}
 """Encoders by the name that users pass as ``encoder=``."""

@@ -12,7 +12,7 @@ from joblib import Memory
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
 from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
@@ -237,6 +237,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             If `weights` cannot be loaded.
         """
         self._validate_params()
+        if y is not None:
+            check_consistent_length(X, y)
         if self.weights is None:
             name = self.encoder or TASKS[self.method].encoder_name
             params = _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
@@ -251,7 +253,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 return self._set_fitted(loaded, start, [])
             params = loaded.config
         task = TASKS[self.method]
-        labels = task.encode_labels(y, _num_samples(X))
+        labels = task.encode_labels(y)
         shared = _given(
             projection_dim=self.projection_dim,
             perturbation=self.perturbation,

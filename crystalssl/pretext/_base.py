@@ -59,7 +59,7 @@ class PretextTask(nn.Module):
         self.encoder = encoder
 
     @classmethod
-    def encode_labels(cls, y: Any, n_crystals: int) -> np.ndarray | None:
+    def encode_labels(cls, y: Any) -> np.ndarray | None:
         """Return what users give as `y` as an array of shape (n_crystals, n_labels), float32, or None if unused.
 
         Raises

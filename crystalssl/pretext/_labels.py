@@ -67,22 +67,23 @@ def surrogate_classes(
     return np.where(np.isnan(values), -1, classes.astype(int))
 
 
-def encode_classes(y: Any, n_crystals: int, method: str) -> np.ndarray:
+def encode_classes(y: Any, method: str) -> np.ndarray:
     """Return classes of any kind as numbers 0, 1, …, of shape (n_crystals, 1), float32; -1 and missing values stay -1.
 
     Raises
     ------
     ValueError
-        If there are no classes, too few of them, or their number is not that of the crystals.
+        If there are no classes, or only one.
     """
     if y is None:
         raise ValueError(
             f"the pretext task {method!r} learns from surrogate classes; give them as y, one per crystal (-1 where "
             "unknown), for example from crystalssl.pretext.surrogate_classes"
         )
-    classes = pd.Series(np.asarray(y, dtype=object).ravel() if np.ndim(y) == 1 else _column(y))
-    if len(classes) != n_crystals:
-        raise ValueError(f"X holds {n_crystals} crystals but y has {len(classes)} classes; they must be of equal length")
+    values = np.asarray(y, dtype=object)
+    if values.size != len(values):
+        raise ValueError(f"surrogate classes have shape {values.shape}; expected (n_crystals,)")
+    classes = pd.Series(values.ravel())
     classes = classes.where(classes != -1)
     codes, names = pd.factorize(classes, sort=False)
     if len(names) < 2:
@@ -94,28 +95,19 @@ def encode_classes(y: Any, n_crystals: int, method: str) -> np.ndarray:
     return codes.astype(np.float32).reshape(-1, 1)
 
 
-def _column(y: Any) -> np.ndarray:
-    values = np.asarray(y, dtype=object)
-    if values.ndim != 2 or values.shape[1] != 1:
-        raise ValueError(f"surrogate classes have shape {values.shape}; expected (n_crystals,)")
-    return values[:, 0]
-
-
-def encode_properties(y: Any, n_crystals: int) -> np.ndarray:
+def encode_properties(y: Any) -> np.ndarray:
     """Return properties, each standardised over its known values, of shape (n_crystals, n_properties), float32.
 
     Raises
     ------
     ValueError
-        If they are not numbers, not one row per crystal, infinite, or a property is known of no crystal.
+        If they are not numbers, infinite, or a property is known of no crystal.
     """
     try:
         values = np.array(y, dtype=float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"properties must be numbers, NaN where unknown: {error}") from error
     values = values.reshape(len(values), -1)
-    if len(values) != n_crystals:
-        raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} rows; they must be of equal number")
     if np.isinf(values).any():
         row, column = np.argwhere(np.isinf(values))[0].tolist()
         raise ValueError(f"y[{row}, {column}] is infinite; write NaN where a property is unknown")

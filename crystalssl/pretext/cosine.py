@@ -39,7 +39,7 @@ class CosineContrast(PretextTask):
     Parameters
     ----------
     encoder : Encoder
-        The network to pretrain; DeeperGATGNN in the paper.
+        The network to pretrain; DeeperGATGNN in the paper, CGCNN in the bundled weights.
     perturbation : float, default=0.05
         Displacement of every atom in Å.
 
@@ -49,7 +49,7 @@ class CosineContrast(PretextTask):
     """
 
     name = "cosine"
-    encoder_name = "deepergatgnn"
+    encoder_name = "cgcnn"
 
     def __init__(self, encoder: Encoder, perturbation: float = 0.05):
         super().__init__(encoder)

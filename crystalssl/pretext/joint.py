@@ -45,9 +45,9 @@ class KnownProperties(PretextTask):
         )
 
     @classmethod
-    def encode_labels(cls, y: Any, n_crystals: int) -> np.ndarray | None:
+    def encode_labels(cls, y: Any) -> np.ndarray | None:
         """Return the properties, standardised."""
-        return None if y is None else encode_properties(y, n_crystals)
+        return None if y is None else encode_properties(y)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the mean absolute error over known values."""
@@ -105,6 +105,6 @@ class Joint(WeightedTasks):
         super().__init__(encoder, tasks, [1.0, mask_weight, denoise_weight])
 
     @classmethod
-    def encode_labels(cls, y: Any, n_crystals: int) -> np.ndarray | None:
+    def encode_labels(cls, y: Any) -> np.ndarray | None:
         """Return the properties, standardised."""
-        return KnownProperties.encode_labels(y, n_crystals)
+        return KnownProperties.encode_labels(y)

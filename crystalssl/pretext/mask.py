@@ -21,7 +21,7 @@ class MaskedElements(PretextTask):
     Parameters
     ----------
     encoder : Encoder
-        The network to pretrain; DeeperGATGNN in the paper.
+        The network to pretrain; DeeperGATGNN in the paper, CGCNN in the bundled weights.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
 
@@ -31,7 +31,7 @@ class MaskedElements(PretextTask):
     """
 
     name = "mask"
-    encoder_name = "deepergatgnn"
+    encoder_name = "cgcnn"
 
     def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
         super().__init__(encoder)

@@ -133,9 +133,9 @@ class SPMat(TwoViews):
         self.views = [view, view]
 
     @classmethod
-    def encode_labels(cls, y: Any, n_crystals: int) -> np.ndarray:
+    def encode_labels(cls, y: Any) -> np.ndarray:
         """Return the classes as integers, -1 where there is none."""
-        return encode_classes(y, n_crystals, cls.name)
+        return encode_classes(y, cls.name)
 
 
 class SPMatSimCLR(SPMat):

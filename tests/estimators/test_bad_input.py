@@ -85,7 +85,7 @@ WRONG = {
     "unknown loss": ({"loss": "l3"}, None, None, ValueError, "'loss' parameter"),
     "unknown encoder": ({"encoder": "perceiver"}, None, None, ValueError, "'encoder' parameter .*'cgcnn'.*'perceiver'"),
     "unknown device": ({"device": "tpu"}, None, None, ValueError, "device 'tpu' cannot be used here"),
-    "unknown method": ({"pretrain": "barlo"}, None, None, WeightsError, "no weights 'barlo'.*'barlow', 'simsiam'"),
+    "unknown method": ({"pretrain": "barlo"}, None, None, WeightsError, "no weights 'barlo'.*'barlow', .*'simsiam'"),
     "no such folder": ({"pretrain": "no/such"}, None, None, WeightsError, "no weights 'no/such'"),
     "not an embedder": ({"pretrain": StandardScaler()}, None, None, TypeError, "pretrain is a StandardScaler"),
     "not a frozen embedder": (
