@@ -1,12 +1,12 @@
 """Pretrain the weights that ship with the package.
 
-    python benchmarks/pretrain.py barlow simsiam
+    python benchmarks/pretrain.py barlow cdssl joint
     python benchmarks/pretrain.py barlow --set max_epochs=30 learning_rate=5e-4 --output /tmp/weights
-    python benchmarks/pretrain.py barlow simsiam --card-only    # after other benchmarks have written results
+    python benchmarks/pretrain.py barlow cdssl joint --card-only    # after other benchmarks have written results
 
-Reads mp_pretrain.parquet from the data folder, builds the graphs once (they stay in the work folder, under the file's
-hash), pretrains, writes crystalssl/weights/METHOD/ and results/pretraining.csv. An interrupted run goes on after the
-last complete epoch when it is started again with the same settings.
+Reads mp_pretrain.parquet from the data folder, builds the graphs once per recipe (they stay in the work folder, under
+the file's hash), pretrains, writes crystalssl/weights/METHOD/ and results/pretraining.csv. An interrupted run goes on
+after the last complete epoch when it is started again with the same settings.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from _common import ROOT, SCRATCH, Results, add_settings, data_file, machine, make_parser, markdown, settings_id, sha256
+from _cards import write_card
+from _common import ROOT, Results, add_settings, data_file, machine, make_parser, sha256
 
 import crystalssl
-from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl.datasets import read_optimade_parquet
 from crystalssl.pretext import TASKS, surrogate_classes
 
@@ -33,21 +34,6 @@ PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetiz
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
     "joint": {"max_epochs": 20, "batch_size": 64},
-}
-NAMES = {"barlow": "Barlow Twins", "simsiam": "SimSiam"}
-# Magar, Wang and Barati Farimani, section "Training details"; the other entries are the defaults of crystalssl.
-PAPER = {
-    "n_crystals": "428,275",
-    "max_epochs": 15,
-    "batch_size": 64,
-    "learning_rate": "1e-05",
-    "optimizer": "Adam",
-    "projection_dim": 128,
-    "perturbation": 0.05,
-    "atom_masking": 0.1,
-    "edge_masking": 0.1,
-    "redundancy_weight": 0.0051,
-    "validation_fraction": 0.05,
 }
 
 
@@ -131,109 +117,9 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     print(f"{method}: {seconds:.0f} s of training ({session:.0f} s in this session), weights in {folder}")
 
 
-def write_card(method: str, options: Any) -> None:
-    """Write the card of a weights folder from its config and the recorded results."""
-    folder = options.output / method
-    config = json.loads((folder / "config.json").read_text())
-    runs = Results(options.results / "pretraining.csv", ["weights"]).read()
-    runs = runs[runs.weights == config["sha256"]]
-    if runs.empty:
-        print(f"{method}: {options.results / 'pretraining.csv'} knows nothing of the weights in {folder}: no card")
-        return
-    run = runs.iloc[-1]
-    epochs = Results(options.results / "pretraining_epochs.csv", ["weights", "epoch"]).read()
-    epochs = epochs[epochs.weights == config["sha256"]].drop_duplicates("epoch", keep="last")
-    best = epochs.epoch[epochs.valid_loss.idxmin()] if epochs.valid_loss.notna().any() else epochs.epoch.iloc[-1]
-
-    sections = [
-        f"# {NAMES.get(method, method)} on {config['encoder'].upper()}",
-        f"The weights behind `CrystalSSLRegressor(pretrain={method!r})` and `PretrainedCrystalEmbedder({method!r})`: "
-        "pretrained without labels as in Crystal Twins, with a smaller corpus and the settings below.",
-        "## Data",
-        f"{run.n_crystals:,} crystals of the Materials Project with {len(config['elements'])} elements, from "
-        f"`mp_pretrain.parquet` (sha256 `{run.corpus}`). Materials Project data are licensed under CC-BY 4.0 "
-        "(doi:10.1063/1.4812323); the structures were taken from kdmsit/crysxpp and kdmsit/MEGNet (MIT) and from "
-        "SymmetryAdvantage/WyckoffTransformer (Apache-2.0). No reduced formula of the corpus occurs in the sets that "
-        "the package is evaluated on.",
-        "## Settings",
-        settings_table(method, config, run),
-        "## Run",
-        f"`{run.command}` took {run.seconds / 60:.0f} min ({run.crystals_per_second:.0f} crystals/s) for {run.epochs} "
-        f"epochs on {run.device}, threads: {run.threads} ({run.machine}); crystalssl {run.version}, seed {run.seed}. "
-        f"The weights are those of epoch {best}"
-        f"{', which has the lowest validation loss' if epochs.valid_loss.notna().any() else ''}.",
-        markdown(
-            ["epoch", "training loss", "validation loss"],
-            [[row.epoch, f"{row.train_loss:.4g}", f"{row.valid_loss:.4g}"] for row in epochs.itertuples()],
-        ),
-        "## What they reach",
-        reached(config["sha256"], options.results)
-        or "Not measured yet: run `benchmarks/matbench_folds.py` and "
-        "`benchmarks/linear_probe.py`, then `benchmarks/pretrain.py --card-only`.",
-        "## References",
-        "R. Magar, Y. Wang and A. Barati Farimani, Crystal twins: self-supervised learning for crystalline material "
-        "property prediction. npj Comput. Mater. 8, 231 (2022), doi:10.1038/s41524-022-00921-5.\n\n"
-        "A. Jain et al., Commentary: The Materials Project. APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323.",
-    ]
-    (folder / "README.md").write_text("\n\n".join(sections) + "\n")
-    print(f"{method}: wrote {folder / 'README.md'}")
-
-
-def settings_table(method: str, config: dict[str, Any], run: pd.Series) -> str:
-    """Return what was set here beside what the paper has."""
-    here = {**config, **config["encoder_params"], **config["task_params"]}
-    here |= {"n_crystals": f"{run.n_crystals:,}", "optimizer": "AdamW, warm-up and cosine decay"}
-    names = [*PAPER, "weight_decay", "gradient_clip", "hidden_dim", "n_layers", "n_gaussians", "readout"]
-    if method == "barlow":
-        here.setdefault("redundancy_weight", 0.0051)
-    rows = [[f"`{name}`", here[name], PAPER.get(name, "")] for name in names if name in here]
-    return markdown(["setting", "here", "Crystal Twins"], rows)
-
-
-def reached(weights: str, results: Path) -> str:
-    """Return tables of what other benchmarks measured with these weights, empty if there is nothing yet."""
-    tables = []
-    folds = results / "matbench_folds.csv"
-    if folds.exists():
-        frame = pd.read_csv(folds, keep_default_na=False)
-        frame = frame[frame.settings == settings_id(CrystalSSLRegressor())]  # not what was tried with --set
-        rows = []
-        for task, group in frame[frame.weights == weights].groupby("task", sort=False):
-            errors = group.groupby("fold").mae.mean()
-            if len(errors) < 5:
-                continue
-            scratch = frame[(frame.task == task) & (frame.method == SCRATCH)].groupby("fold").mae.mean()
-            rows.append(
-                [
-                    task,
-                    f"{errors.mean():.1f} ± {errors.std(ddof=0):.1f}",
-                    f"{scratch.mean():.1f} ± {scratch.std(ddof=0):.1f}" if len(scratch) == 5 else "",
-                    group.unit.iloc[0],
-                ]
-            )
-        if rows:
-            tables.append(
-                "Mean absolute error on the official folds of Matbench v0.1 (mean ± standard deviation over folds):\n\n"
-                + markdown(["task", "finetuned", "from scratch", "unit"], rows)
-            )
-    probes = results / "linear_probe.csv"
-    if probes.exists():
-        frame = pd.read_csv(probes, keep_default_na=False)
-        keys = ["target", "readout"]
-        control = frame[frame.method == "untrained"].drop_duplicates(keys, keep="last").set_index(keys).r2
-        mine = frame[frame.weights == weights].drop_duplicates(keys, keep="last").set_index(keys).r2
-        rows = [[*key, f"{value:.3f}", f"{control.get(key, np.nan):.3f}"] for key, value in mine.items()]
-        if rows:
-            tables.append(
-                "R² of ridge regression on the vectors, without finetuning (`benchmarks/linear_probe.py`):\n\n"
-                + markdown(["target", "readout", "these weights", "random weights"], rows)
-            )
-    return "\n\n".join(tables)
-
-
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("methods", nargs="+", help="barlow, simsiam, …")
+    parser.add_argument("methods", nargs="+", help="names of pretext tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pretrain on this many random crystals of the corpus")
     parser.add_argument("--device", default="cpu")
@@ -248,7 +134,7 @@ def main() -> None:
         for method in options.methods:
             pretrain(method, path, corpus, options)
     for method in options.methods:
-        write_card(method, options)
+        write_card(options.output / method, options.results)
 
 
 if __name__ == "__main__":

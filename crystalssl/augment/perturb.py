@@ -59,7 +59,8 @@ class GaussianPerturbation(Augmentation):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a perturbed copy of `batch`."""
-        return _moved(batch, torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device).mul_(self.sigma))
+        step = torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device)
+        return _moved(batch, step.mul_(self.sigma))
 
 
 def _moved(batch: Batch, step: torch.Tensor) -> Batch:

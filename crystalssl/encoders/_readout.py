@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.nn.aggr import Aggregation, MultiAggregation, Set2Set
@@ -63,7 +64,7 @@ class Readout(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     @staticmethod
-    def _pool(pooling: nn.Module, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, batch: Batch) -> Tensor:
         if isinstance(pooling, CompositionAttention):
             return pooling(x, crystal, batch)
         return pooling(x, index=crystal, dim_size=batch.num_graphs)
@@ -92,7 +93,8 @@ class CompositionAttention(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(dim + self.N_ELEMENTS, dim), nn.Softplus(), nn.Linear(dim, 1))
+        self.hidden = nn.Linear(dim + self.N_ELEMENTS, dim)
+        self.score = nn.Linear(dim, 1)
 
     def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
@@ -101,8 +103,8 @@ class CompositionAttention(nn.Module):
         share = (1 / n_atoms.to(x.dtype))[batch.batch]
         composition.index_put_((batch.batch, batch.z), share, accumulate=True)
         # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
-        of_row, of_composition = self.score[0].weight.split([x.shape[1], self.N_ELEMENTS], dim=1)
-        context = torch.nn.functional.linear(composition, of_composition, self.score[0].bias)
-        hidden = torch.nn.functional.linear(x, of_row) + context.index_select(0, crystal)
-        weights = softmax(self.score[2](self.score[1](hidden)), crystal, num_nodes=batch.num_graphs)
+        of_row, of_composition = self.hidden.weight.split([x.shape[1], self.N_ELEMENTS], dim=1)
+        context = F.linear(composition, of_composition, self.hidden.bias)
+        hidden = F.softplus(F.linear(x, of_row) + context.index_select(0, crystal))
+        weights = softmax(self.score(hidden), crystal, num_nodes=batch.num_graphs)
         return scatter(x * weights, crystal, dim=0, dim_size=batch.num_graphs, reduce="sum")

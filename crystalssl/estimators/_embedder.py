@@ -57,8 +57,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     encoder_params : dict or None, default=None
         Further parameters of the encoder, where ``weights=None``.
     projection_dim, perturbation, atom_masking, edge_masking : default=None
-        Parameters that several methods share: width of the projections that views are compared in, displacement of every
-        atom in Å, share of atoms and of edges that are masked. None takes the method's default.
+        Parameters that several methods share: width of the projections that views are compared in, displacement of
+        every atom in Å, share of atoms and of edges that are masked. None takes the method's default.
     task_params : dict or None, default=None
         Further parameters of the method, e.g. ``{"sigma": 0.1}`` of CDSSL.
     max_epochs : int, default=15

@@ -38,8 +38,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     ----------
     pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="barlow"
         Where the encoder's weights come from: a method whose weights ship with crystalssl
-        (:func:`crystalssl.training.bundled_weights` lists them), a weights folder, an embedder (cloned and fitted on X; a fitted one goes in as
-        ``FrozenEstimator(embedder)``), or None for random weights.
+        (:func:`crystalssl.training.bundled_weights` lists them), a weights folder, an embedder (cloned and fitted on X;
+        a fitted one goes in as ``FrozenEstimator(embedder)``), or None for random weights.
     encoder : str or None, default=None
         Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None

@@ -21,8 +21,8 @@ class PretextTask(nn.Module):
     """Base class: encoder and batch in, loss out.
 
     A subclass sets `name` and `encoder_name` (the paper's encoder), takes the encoder and JSON values in its
-    constructor, fills `views`, and writes :meth:`loss`. It owns the layers that turn what the encoder makes into what is
-    compared or predicted; they are thrown away after pretraining.
+    constructor, fills `views`, and writes :meth:`loss`. It owns the layers that turn what the encoder makes into what
+    is compared or predicted; they are thrown away after pretraining.
 
     Parameters
     ----------

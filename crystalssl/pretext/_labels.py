@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 __all__ = ["SURROGATES", "encode_classes", "encode_properties", "surrogate_classes"]
 
@@ -20,8 +19,8 @@ def surrogate_classes(
     Parameters
     ----------
     kind : {"metal", "magnetic", "gap"}
-        "metal": 0 with a band gap, 1 without. "magnetic": 1 above 0.05 µB per atom, else 0. "gap": 0 without a band gap,
-        1 below 2 eV (semiconductors), 2 above (insulators).
+        "metal": 0 with a band gap, 1 without. "magnetic": 1 above 0.05 µB per atom, else 0. "gap": 0 without a band
+        gap, 1 below 2 eV (semiconductors), 2 above (insulators).
     band_gap : array-like of shape (n_crystals,), default=None
         In eV, for "metal" and "gap"; NaN where unknown.
     magnetization : array-like of shape (n_crystals,), default=None
@@ -83,9 +82,10 @@ def encode_classes(y: Any, method: str) -> np.ndarray:
     values = np.asarray(y, dtype=object)
     if values.size != len(values):
         raise ValueError(f"surrogate classes have shape {values.shape}; expected (n_crystals,)")
+    import pandas as pd
+
     classes = pd.Series(values.ravel())
-    classes = classes.where(classes != -1)
-    codes, names = pd.factorize(classes, sort=False)
+    codes, names = pd.factorize(classes.where(classes != -1))
     if len(names) < 2:
         raise ValueError(
             f"the pretext task {method!r} tells classes apart, but y holds "

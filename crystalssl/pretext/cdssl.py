@@ -43,7 +43,7 @@ def standardised_distances(batch: Batch) -> Tensor:
 
 
 class CrystalDenoising(PretextTask):
-    """Crystal denoising self-supervised learning: predict the standardised distances from perturbed positions, eqs. 1-4.
+    """Crystal denoising: predict the standardised distances from perturbed positions, eqs. 1-4 of CDSSL.
 
     The perturbed crystal keeps its edges; only their lengths change. The squared error is summed over the edges of a
     crystal and averaged over the crystals of the batch.

@@ -87,8 +87,8 @@ def supervised_barlow_loss(a: Tensor, b: Tensor, classes: Tensor, different_weig
     Returns
     -------
     Tensor
-        A scalar. It is 0 if the views of a class agree and classes are orthogonal, and λ if the encoder has collapsed to
-        one vector.
+        A scalar. It is 0 if the views of a class agree and classes are orthogonal, and λ if the encoder has collapsed
+        to one vector.
 
     References
     ----------

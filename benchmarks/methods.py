@@ -1,0 +1,176 @@
+"""Every method on seven sets of labels, at a tenth and at four fifths of the rows, with the same budget.
+
+    python benchmarks/methods.py --jobs 2
+    python benchmarks/methods.py --sets phonons jdft2d --percent 10 --seeds 0 --methods cdssl scratch:megnet
+
+A seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods. Every
+model is trained for 300 steps of 32 crystals, or 5 epochs where that is more. Methods are the bundled weights and
+``scratch:ENCODER``, the same encoder from random weights. Adds one row per set, method, share and seed to
+results/methods.csv and leaves out what is there; cheap ones come first. Three seeds take about five hours of one core.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from _common import (
+    Results,
+    add_settings,
+    data_file,
+    fit_and_score,
+    load_task,
+    make_parser,
+    markdown,
+    run_all,
+    settings_id,
+    weights_sha256,
+)
+from sklearn.model_selection import train_test_split
+
+from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor
+from crystalssl.datasets import fetch_matminer, read_optimade_parquet
+from crystalssl.graphs import RECIPES
+from crystalssl.training import bundled_weights, load_encoder
+
+KEYS = ["task", "method", "percent", "seed", "settings", "weights"]
+STEPS, MIN_EPOCHS, BATCH_SIZE = 300, 5, 32
+PREFIX = "scratch:"
+SETS = {
+    "phonons": "1/cm",
+    "jdft2d": "meV/atom",
+    "dielectric": "log10",
+    "log10 K": "log10 GPa",
+    "log10 G": "log10 GPa",
+    "perovskites": "eV/atom",
+    "band gap": "eV",
+}
+# Slow encoders last, so that an interrupted run has most of the table.
+ORDER = ["cgcnn", "gin", "gatedgcn", "deepergatgnn", "megnet", "alignn"]
+
+
+def read_set(name: str, folder: Path) -> tuple[Any, np.ndarray]:
+    """Return crystals and labels of one of `SETS`."""
+    if name in ("phonons", "jdft2d"):
+        data = load_task(f"matbench_{name}", folder)
+        return data.data, np.asarray(data.target)
+    if name == "dielectric":
+        data = fetch_matminer("dielectric_constant", data_home=folder, download_if_missing=False)
+        return data.data, np.log10(np.asarray(data.target))
+    file, column = {
+        "log10 K": ("mp_elastic.parquet", "log10_k_vrh"),
+        "log10 G": ("mp_elastic.parquet", "log10_g_vrh"),
+        "perovskites": ("perovskites.parquet", "heat_of_formation"),
+        "band gap": ("mp_stable.parquet", "band_gap"),
+    }[name]
+    data = read_optimade_parquet(data_file(folder, file), columns=[column])
+    return data.data, np.asarray(data.target, dtype=float).reshape(-1)
+
+
+def encoder_of(method: str) -> str:
+    """Return the name of a method's encoder."""
+    return method.removeprefix(PREFIX) if method.startswith(PREFIX) else load_encoder(method)[0].name
+
+
+def known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
+    """Return the rows with a label whose elements are known to all bundled weights."""
+    known = set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
+    unknown = ~np.isin(graphs.atomic_numbers, list(known))
+    per_crystal = np.add.reduceat(unknown, graphs.atom_offsets[:-1])
+    return np.flatnonzero((per_crystal == 0) & np.isfinite(y))
+
+
+def main() -> None:
+    bundled = sorted(bundled_weights(), key=lambda name: ORDER.index(encoder_of(name)))
+    scratch = [PREFIX + name for name in ORDER if any(encoder_of(method) == name for method in bundled)]
+    parser = make_parser(__doc__)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=f"{list(SETS)}")
+    parser.add_argument("--percent", nargs="+", type=int, default=[10, 80])
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
+    parser.add_argument("--methods", nargs="+", default=[*scratch, *bundled], help="bundled weights, scratch:ENCODER")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
+    parser.add_argument("--table-only", action="store_true", help="print the table of what has been measured")
+    add_settings(parser)
+    options = parser.parse_args()
+    results = Results(options.results / "methods.csv", KEYS)
+    settings = settings_id(
+        CrystalSSLRegressor(batch_size=BATCH_SIZE).set_params(**dict(options.set)), STEPS, MIN_EPOCHS
+    )
+    methods = sorted(options.methods, key=lambda name: ORDER.index(encoder_of(name)))
+    wanted = [
+        dict(zip(KEYS, [task, method, percent, seed, settings, weights], strict=True))
+        for seed in options.seeds
+        for percent in options.percent
+        for method, weights in [(m, "" if m.startswith(PREFIX) else weights_sha256(m)) for m in methods]
+        for task in options.sets
+    ]
+    if not options.table_only:
+        store: dict[Any, Any] = {}
+        calls = [
+            joblib.delayed(run)(row, store_of(row, store, options.data), options.set)
+            for row in wanted
+            if not results.has(row)
+        ]
+        run_all(calls, results, options.jobs)
+    print_table(results.select(wanted), methods)
+
+
+def store_of(row: dict[str, Any], store: dict[Any, Any], folder: Path) -> tuple[CrystalGraphs, np.ndarray]:
+    """Return graphs and labels that a row needs, read and built once for all rows."""
+    task, recipe = row["task"], RECIPES[encoder_of(row["method"])]
+    if task not in store:
+        X, y = read_set(task, folder)
+        graphs = CrystalGraphTransformer().transform(X)
+        rows = known_rows(graphs, y)
+        store[task] = graphs[rows], y[rows]
+    if (task, recipe) not in store:
+        store[task, recipe] = store[task][0].with_recipe(recipe), store[task][1]
+    return store[task, recipe]
+
+
+def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return `row` with its error."""
+    graphs, y = data
+    rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
+    train = rest[: round(row["percent"] / 100 * len(y))]
+    n_batches = math.ceil(len(train) / BATCH_SIZE)
+    method = row["method"]
+    start = {"pretrain": None, "encoder": encoder_of(method)} if method.startswith(PREFIX) else {"pretrain": method}
+    model = CrystalSSLRegressor(
+        **start, max_epochs=max(MIN_EPOCHS, round(STEPS / n_batches)), batch_size=BATCH_SIZE,
+        random_state=row["seed"], device="cpu",
+    ).set_params(**dict(changes))  # fmt: skip
+    row = {**row, "n_labels": len(train), "n_test": len(test), "unit": SETS[row["task"]]}
+    return fit_and_score(model, graphs, y, train, test, row)
+
+
+def print_table(frame: pd.DataFrame, methods: list[str]) -> None:
+    """Print errors, and how far each method is below the same encoder from scratch."""
+    for percent in sorted(frame.percent.unique(), key=int):
+        part = frame[frame.percent == percent].pivot_table("mae", "method", ["task", "seed"])
+        lines = []
+        for method in methods:
+            if method not in part.index:
+                continue
+            line = [f"`{method}`", encoder_of(method)]
+            for task in SETS:
+                mine = part.loc[method].get(task, pd.Series(dtype=float)).dropna()
+                cell = f"{mine.mean():.3g}" if len(mine) else ""
+                base = PREFIX + encoder_of(method)
+                if len(mine) and method != base and base in part.index:
+                    # Only over seeds that both have.
+                    gain = (1 - mine / part.loc[base].get(task, pd.Series(dtype=float))).dropna()
+                    cell += f" ({-gain.mean():+.0%})" if len(gain) else ""
+                line.append(cell)
+            lines.append(line)
+        seeds = frame[frame.percent == percent].groupby("task").seed.nunique().to_dict()
+        print(f"\nMAE with {percent} % of the rows (change against the same encoder from scratch); seeds: {seeds}\n")
+        print(markdown(["method", "encoder", *(f"{name}, {unit}" for name, unit in SETS.items())], lines))
+
+
+if __name__ == "__main__":
+    main()
