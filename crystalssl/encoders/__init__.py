@@ -9,12 +9,14 @@ from crystalssl.encoders.alignn import ALIGNN
 from crystalssl.encoders.cgcnn import CGCNN
 from crystalssl.encoders.deepergatgnn import DeeperGATGNN
 from crystalssl.encoders.gatedgcn import GatedGCN
+from crystalssl.encoders.gin import GIN
 from crystalssl.encoders.megnet import MEGNet
 
 __all__ = [
     "ALIGNN",
     "CGCNN",
     "ENCODERS",
+    "GIN",
     "LAYERS",
     "READOUTS",
     "DeeperGATGNN",
@@ -25,5 +27,5 @@ __all__ = [
     "valence_electrons",
 ]
 
-ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GatedGCN)}
+ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN)}
 """Encoders by the name that users pass as ``encoder=``."""

@@ -68,7 +68,7 @@ class ALIGNN(Encoder):
     >>> import numpy as np
     >>> from crystalssl import CrystalGraphTransformer
     >>> from crystalssl.datasets import load_prototypes
-    >>> from crystalssl.encoders.alignn import ALIGNN
+    >>> from crystalssl.encoders import ALIGNN
     >>> from crystalssl.training import collate
     >>> X, _ = load_prototypes(return_X_y=True)
     >>> graphs = CrystalGraphTransformer(encoder="alignn").transform(X[:5])

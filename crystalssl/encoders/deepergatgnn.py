@@ -69,7 +69,7 @@ class DeeperGATGNN(Encoder):
     >>> import numpy as np
     >>> from crystalssl import CrystalGraphTransformer
     >>> from crystalssl.datasets import load_prototypes
-    >>> from crystalssl.encoders.deepergatgnn import DeeperGATGNN
+    >>> from crystalssl.encoders import DeeperGATGNN
     >>> from crystalssl.training import collate
     >>> X, _ = load_prototypes(return_X_y=True)
     >>> graphs = CrystalGraphTransformer(encoder="deepergatgnn").transform(X[:5])

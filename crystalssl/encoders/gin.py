@@ -48,7 +48,7 @@ class GIN(Encoder):
     >>> import numpy as np
     >>> from crystalssl import CrystalGraphTransformer
     >>> from crystalssl.datasets import load_prototypes
-    >>> from crystalssl.encoders.gin import GIN
+    >>> from crystalssl.encoders import GIN
     >>> from crystalssl.training import collate
     >>> X, _ = load_prototypes(return_X_y=True)
     >>> graphs = CrystalGraphTransformer(encoder="gin").transform(X[:5])

@@ -62,7 +62,7 @@ class MEGNet(Encoder):
     >>> import numpy as np
     >>> from crystalssl import CrystalGraphTransformer
     >>> from crystalssl.datasets import load_prototypes
-    >>> from crystalssl.encoders.megnet import MEGNet
+    >>> from crystalssl.encoders import MEGNet
     >>> from crystalssl.training import collate
     >>> X, _ = load_prototypes(return_X_y=True)
     >>> graphs = CrystalGraphTransformer(encoder="megnet").transform(X[:5])
@@ -180,9 +180,9 @@ class MEGNetBlock(nn.Module):
 
     def _pairs(self, x: Tensor, edges: Tensor, state: Tensor, batch: Batch, topology: Topology) -> Tensor:
         """Return what the first linear map of the edges' update makes of [v_i, v_j, e_ij, u]."""
-        linear = self.edge_update.layers[0]
-        center, neighbor, edge, crystal = linear.weight.chunk(4, dim=1)
-        of_crystal = F.linear(state, crystal, linear.bias).index_select(0, batch.batch)
+        weight, bias, *_ = self.edge_update.parameters()
+        center, neighbor, edge, crystal = weight.chunk(4, dim=1)
+        of_crystal = F.linear(state, crystal, bias).index_select(0, batch.batch)
         return pair_linear(F.linear(x, center) + of_crystal, F.linear(x, neighbor), edges, edge, topology)
 
 

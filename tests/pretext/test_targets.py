@@ -110,7 +110,7 @@ def cdssl(edge, batch, weight=(0.0,) * DIM):
 
 
 def test_cdssl_loss_of_zeros_is_the_number_of_edges_per_crystal():
-    # Σ (d - mean)² / variance is the number of edges of a crystal, or zero if they are equally long: (2 + 0 + 4 + 0) / 4.
+    # Σ (d - mean)² / variance is a crystal's number of edges, or zero if they are equally long: (2 + 0 + 4 + 0) / 4.
     batch = batch_of([1] * 4, CRYSTALS, [1] * 4)
     assert cdssl(draw(9), batch).item() == pytest.approx(6 / 4)
     equal = batch_of([1] * 2, [[2.0] * 6, [3.0] * 4], [1] * 2)
