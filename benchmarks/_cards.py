@@ -123,7 +123,7 @@ def write_card(folder: Path, results: Path) -> None:
             [[row.epoch, f"{row.train_loss:.4g}", f"{row.valid_loss:.4g}"] for row in epochs.itertuples()],
         ),
         "## What they reach",
-        reached(config["sha256"], results) or "See `docs/results.md`.",
+        reached(config["sha256"], config["encoder"], results) or "See `docs/results.md`.",
         "## References",
         "\n\n".join(text for text in (reference, MATERIALS_PROJECT) if text),
     ]
@@ -142,7 +142,7 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
     return markdown(["setting", "here", "paper"] if paper else ["setting", "here", ""], rows)
 
 
-def reached(weights: str, results: Path) -> str:
+def reached(weights: str, encoder: str, results: Path) -> str:
     """Return tables of what other benchmarks measured with these weights, empty if there is nothing yet."""
     tables = []
     folds = results / "matbench_folds.csv"
@@ -154,7 +154,7 @@ def reached(weights: str, results: Path) -> str:
             errors = group.groupby("fold").mae.mean()
             if len(errors) < 5:
                 continue
-            scratch = frame[(frame.task == task) & (frame.method == SCRATCH)].groupby("fold").mae.mean()
+            scratch = frame[(frame.task == task) & (frame.method == SCRATCH + encoder)].groupby("fold").mae.mean()
             rows.append(
                 [
                     task,

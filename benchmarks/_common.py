@@ -23,11 +23,11 @@ import crystalssl
 from crystalssl import CrystalGraphs, CrystalSSLRegressor
 from crystalssl.datasets import fetch_matbench
 from crystalssl.exceptions import DatasetError
-from crystalssl.training import bundled_weights
+from crystalssl.training import bundled_weights, load_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SCRATCH = "scratch"  # the name of no pretraining, where pretrain=None would be an empty cell
+SCRATCH = "scratch:"  # with the name of an encoder, what no pretraining is called in tables
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,8 +41,9 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of benchmarks that finetune."""
-    methods = [SCRATCH, *bundled_weights()]
-    parser.add_argument("--methods", nargs="+", default=methods, help=f"{SCRATCH}, bundled weights, weights folders")
+    parser.add_argument(
+        "--methods", nargs="+", default=all_methods(), help=f"bundled weights, weights folders, {SCRATCH}ENCODER"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
     add_settings(parser)
 
@@ -80,10 +81,29 @@ def load_task(name: str, folder: Path) -> Bunch:
         sys.exit(str(error))
 
 
+def encoder_of(method: str) -> str:
+    """Return the name of a method's encoder."""
+    return method.removeprefix(SCRATCH) if method.startswith(SCRATCH) else load_encoder(method)[0].name
+
+
+def baseline_of(method: str) -> str:
+    """Return the name of the same encoder without pretraining."""
+    return SCRATCH + encoder_of(method)
+
+
+def all_methods() -> list[str]:
+    """Return the bundled weights, each encoder's behind what it is without pretraining."""
+    encoders: dict[str, list[str]] = {}
+    for method in bundled_weights():
+        encoders.setdefault(encoder_of(method), []).append(method)
+    return [name for encoder, methods in encoders.items() for name in (SCRATCH + encoder, *methods)]
+
+
 def make_model(method: str, seed: int, settings: list[tuple[str, Any]]) -> CrystalSSLRegressor:
     """Return a regressor on the CPU with the estimator's defaults and what --set changes."""
-    pretrain = None if method == SCRATCH else method
-    return CrystalSSLRegressor(pretrain=pretrain, random_state=seed, device="cpu").set_params(**dict(settings))
+    scratch = method.startswith(SCRATCH)
+    start = {"pretrain": None, "encoder": encoder_of(method)} if scratch else {"pretrain": method}
+    return CrystalSSLRegressor(**start, random_state=seed, device="cpu").set_params(**dict(settings))
 
 
 def fit_and_score(
@@ -117,7 +137,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 def weights_sha256(source: str | os.PathLike | None) -> str:
     """Return the hash of bundled weights or a weights folder, the empty string for none."""
-    if source in (None, SCRATCH):
+    if source is None or str(source).startswith(SCRATCH):
         return ""
     folder = bundled_weights().get(str(source), Path(source))
     return json.loads((folder / "config.json").read_text())["sha256"]

@@ -1,7 +1,7 @@
 """How many labels pretraining saves: errors on matbench_phonons against the number of training crystals.
 
     python benchmarks/learning_curves.py --jobs 2
-    python benchmarks/learning_curves.py --percent 10 20 --seeds 0 --methods scratch barlow
+    python benchmarks/learning_curves.py --percent 10 20 --seeds 0 --methods scratch:cgcnn barlow
 
 A seed draws the training crystals, the same ones for all methods; all others are the test set. Adds one row per
 method, share and seed to results/learning_curves.csv, leaves out what is there, and draws
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import joblib
 import matplotlib
+import pandas as pd
 from _common import (
     ROOT,
-    SCRATCH,
     Results,
     add_model_options,
+    baseline_of,
     fit_and_score,
     load_task,
     make_model,
@@ -74,14 +75,15 @@ def main() -> None:
     table = [[labels, *row] for labels, row in cells[options.methods].iterrows()]
     print(f"\nMAE ({data.unit}) on the other crystals of {options.task}, mean ± standard deviation over seeds\n")
     print(markdown(["labels", *options.methods], table))
-    if SCRATCH in options.methods:
+    pretrained = [m for m in options.methods if m != baseline_of(m) and baseline_of(m) in options.methods]
+    if pretrained:
         # Which crystals a seed draws moves all methods alike, so the differences say more than the spreads.
         paired = frame.pivot_table("mae", ["n_labels", "seed"], "method")
-        gains = 1 - paired.drop(columns=SCRATCH).div(paired[SCRATCH], axis=0)
+        gains = pd.DataFrame({method: 1 - paired[method] / paired[baseline_of(method)] for method in pretrained})
         means, wins = gains.groupby("n_labels").mean(), (gains > 0).groupby("n_labels").sum()
         cells = means.map("{:.1%}, ".format) + wins.map(f"{{}} of {len(options.seeds)}".format)
         table = [[labels, *row] for labels, row in cells.iterrows()]
-        print(f"\nHow far below {SCRATCH} on the same crystals, and for how many seeds below\n")
+        print("\nHow far below the same encoder from scratch on the same crystals, and for how many seeds below\n")
         print(markdown(["labels", *gains.columns], table))
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")

@@ -4,9 +4,10 @@
     python benchmarks/methods.py --sets phonons jdft2d --percent 10 --seeds 0 --methods cdssl scratch:megnet
 
 A seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods. Every
-model is trained for 300 steps of 32 crystals, or 5 epochs where that is more. Methods are the bundled weights and
+model is trained for 200 steps of 32 crystals, or 3 epochs where that is more. Methods are the bundled weights and
 ``scratch:ENCODER``, the same encoder from random weights. Adds one row per set, method, share and seed to
-results/methods.csv and leaves out what is there; cheap ones come first. Three seeds take about five hours of one core.
+results/methods.csv and leaves out what is there; cheap ones come first. Three seeds take
+less than six hours of one core.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import joblib
 import numpy as np
 import pandas as pd
 from _common import (
+    SCRATCH,
     Results,
     add_settings,
+    baseline_of,
     data_file,
+    encoder_of,
     fit_and_score,
     load_task,
+    make_model,
     make_parser,
     markdown,
     run_all,
@@ -38,8 +43,7 @@ from crystalssl.graphs import RECIPES
 from crystalssl.training import bundled_weights, load_encoder
 
 KEYS = ["task", "method", "percent", "seed", "settings", "weights"]
-STEPS, MIN_EPOCHS, BATCH_SIZE = 300, 5, 32
-PREFIX = "scratch:"
+STEPS, MIN_EPOCHS, BATCH_SIZE = 200, 3, 32
 SETS = {
     "phonons": "1/cm",
     "jdft2d": "meV/atom",
@@ -71,11 +75,6 @@ def read_set(name: str, folder: Path) -> tuple[Any, np.ndarray]:
     return data.data, np.asarray(data.target, dtype=float).reshape(-1)
 
 
-def encoder_of(method: str) -> str:
-    """Return the name of a method's encoder."""
-    return method.removeprefix(PREFIX) if method.startswith(PREFIX) else load_encoder(method)[0].name
-
-
 def known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
     """Return the rows with a label whose elements are known to all bundled weights."""
     known = set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
@@ -86,7 +85,7 @@ def known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     bundled = sorted(bundled_weights(), key=lambda name: ORDER.index(encoder_of(name)))
-    scratch = [PREFIX + name for name in ORDER if any(encoder_of(method) == name for method in bundled)]
+    scratch = [SCRATCH + name for name in ORDER if any(encoder_of(method) == name for method in bundled)]
     parser = make_parser(__doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=f"{list(SETS)}")
     parser.add_argument("--percent", nargs="+", type=int, default=[10, 80])
@@ -105,7 +104,7 @@ def main() -> None:
         dict(zip(KEYS, [task, method, percent, seed, settings, weights], strict=True))
         for seed in options.seeds
         for percent in options.percent
-        for method, weights in [(m, "" if m.startswith(PREFIX) else weights_sha256(m)) for m in methods]
+        for method, weights in [(m, "" if m.startswith(SCRATCH) else weights_sha256(m)) for m in methods]
         for task in options.sets
     ]
     if not options.table_only:
@@ -138,12 +137,8 @@ def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: li
     rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
     train = rest[: round(row["percent"] / 100 * len(y))]
     n_batches = math.ceil(len(train) / BATCH_SIZE)
-    method = row["method"]
-    start = {"pretrain": None, "encoder": encoder_of(method)} if method.startswith(PREFIX) else {"pretrain": method}
-    model = CrystalSSLRegressor(
-        **start, max_epochs=max(MIN_EPOCHS, round(STEPS / n_batches)), batch_size=BATCH_SIZE,
-        random_state=row["seed"], device="cpu",
-    ).set_params(**dict(changes))  # fmt: skip
+    budget = [("batch_size", BATCH_SIZE), ("max_epochs", max(MIN_EPOCHS, round(STEPS / n_batches)))]
+    model = make_model(row["method"], row["seed"], [*budget, *changes])
     row = {**row, "n_labels": len(train), "n_test": len(test), "unit": SETS[row["task"]]}
     return fit_and_score(model, graphs, y, train, test, row)
 
@@ -160,7 +155,7 @@ def print_table(frame: pd.DataFrame, methods: list[str]) -> None:
             for task in SETS:
                 mine = part.loc[method].get(task, pd.Series(dtype=float)).dropna()
                 cell = f"{mine.mean():.3g}" if len(mine) else ""
-                base = PREFIX + encoder_of(method)
+                base = baseline_of(method)
                 if len(mine) and method != base and base in part.index:
                     # Only over seeds that both have.
                     gain = (1 - mine / part.loc[base].get(task, pd.Series(dtype=float))).dropna()

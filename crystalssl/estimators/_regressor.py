@@ -28,6 +28,9 @@ from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["CrystalSSLRegressor"]
 
+DEFAULT_ENCODER = "gatedgcn"
+"""What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
+
 _LOSSES: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "mse": nn.MSELoss, "huber": nn.SmoothL1Loss}
 
 
@@ -36,12 +39,12 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
 
     Parameters
     ----------
-    pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="barlow"
+    pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="joint"
         Where the encoder's weights come from: a method whose weights ship with crystalssl
         (:func:`crystalssl.training.bundled_weights` lists them), a weights folder, an embedder (cloned and fitted on X;
         a fitted one goes in as ``FrozenEstimator(embedder)``), or None for random weights.
     encoder : str or None, default=None
-        Name of the encoder where ``pretrain=None``; None is "cgcnn". With pretrained weights it must be theirs.
+        Name of the encoder where ``pretrain=None``; None is "gatedgcn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
         How atoms are pooled into crystals; None takes what the encoder declares for finetuning.
     layers : {"all", "last"} or None, default=None
@@ -117,7 +120,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     >>> X, y = load_prototypes(return_X_y=True)
     >>> model = Pipeline([
     ...     ("graphs", CrystalGraphTransformer()),
-    ...     ("model", CrystalSSLRegressor(pretrain="barlow", max_epochs=2, random_state=0)),
+    ...     ("model", CrystalSSLRegressor(max_epochs=2, random_state=0)),
     ... ])
     >>> model.fit(X[130:180], y[130:180]).predict(X[180:190]).shape
     (10,)
@@ -158,7 +161,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
 
     def __init__(
         self,
-        pretrain: Any = "barlow",
+        pretrain: Any = "joint",
         *,
         encoder: str | None = None,
         readout: str | None = None,
@@ -287,7 +290,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
         source = self.pretrain
         if source is None:
-            encoder_class = ENCODERS[self.encoder or "cgcnn"]
+            encoder_class = ENCODERS[self.encoder or DEFAULT_ENCODER]
             graphs = self._to_graphs(X, encoder_class.recipe)
             return lambda: encoder_class(**self._pooling(encoder_class)), set(), graphs
         if isinstance(source, (str, os.PathLike)):

@@ -13,6 +13,8 @@ from crystalssl.augment import (
     Augmentation,
     Compose,
     EdgeMasking,
+    GaussianPerturbation,
+    NeighborDistanceNoising,
     RandomPerturbation,
     recompute_distances,
 )
@@ -20,6 +22,8 @@ from crystalssl.training import collate
 
 CHANGED = {
     "perturb": {"pos", "distance"},
+    "perturb-gaussian": {"pos", "distance"},
+    "gndn": {"distance"},
     "mask-atoms": {"z"},
     "mask-edges": {"distance"},
 }
@@ -114,6 +118,18 @@ def test_labels_stay(name, batch):
 
 
 @every
+def test_equal_parameters_make_equal_augmentations(name):
+    cls = AUGMENTATIONS[name]
+    assert cls(0.25) == cls(0.25)
+    assert cls(0.25) != cls(0.5)
+    for other in AUGMENTATIONS.values():
+        assert (cls(0.25) == other(0.25)) == (other is cls)
+    assert cls(0.25) != 0.25
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(cls(0.25))
+
+
+@every
 def test_repr_shows_the_parameters(name):
     augmentation = AUGMENTATIONS[name](0.25)
     assert repr(augmentation) == f"{AUGMENTATIONS[name].__name__}({next(iter(vars(augmentation)))}=0.25)"
@@ -196,12 +212,16 @@ def test_an_atom_and_its_own_image_move_together(batch):
     torch.testing.assert_close(view.distance[own], batch.distance[own], rtol=0, atol=1e-5)
 
 
-def test_masked_distances_stay_masked_when_atoms_move(batch):
+moves = pytest.mark.parametrize("move", [RandomPerturbation(0.05), GaussianPerturbation(0.3)], ids=repr)
+
+
+@moves
+def test_masked_distances_stay_masked_when_atoms_move(move, batch):
     masked = EdgeMasking(0.3)(batch, generator())
-    view = RandomPerturbation()(masked, generator(1))
+    view = move(masked, generator(1))
     assert masked.distance.isinf().any()
     assert torch.equal(view.distance.isinf(), masked.distance.isinf())
-    unmasked = RandomPerturbation()(batch, generator(1))
+    unmasked = move(batch, generator(1))
     kept = ~masked.distance.isinf()
     assert torch.equal(view.distance[kept], unmasked.distance[kept])
 
@@ -210,6 +230,100 @@ def test_masked_distances_stay_masked_when_atoms_move(batch):
 def test_negative_distance_is_refused(distance):
     with pytest.raises(ValueError, match=f"distance must not be negative .Å., got {distance}"):
         RandomPerturbation(distance)
+
+
+# ---------------------------------------------------------------------- Gaussian perturbation
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5])
+def test_steps_are_normally_distributed(batch, sigma):
+    source = generator()
+    steps = torch.cat([steps_of(GaussianPerturbation(sigma)(batch, source), batch) for _ in range(5)]) / sigma
+    n = len(steps)
+    assert n > 10_000
+    # Five standard errors; a standard normal's second moment has variance 2, its product with another has variance 1.
+    assert steps.mean(dim=0).abs().max() < 5 / n**0.5
+    assert (steps.T @ steps / n - torch.eye(3)).abs().max() < 5 * (2 / n) ** 0.5
+    for bound, share in ((0.5, 0.3829), (1, 0.6827), (2, 0.9545)):
+        within = (steps.abs() < bound).double().mean(dim=0)
+        assert (within - share).abs().max() < 5 * (share * (1 - share) / n) ** 0.5
+
+
+def test_atoms_step_independently(batch):
+    steps = steps_of(GaussianPerturbation()(batch, generator()), batch) / 0.5
+    assert (steps[1:] * steps[:-1]).mean().abs() < 5 / (3 * len(steps)) ** 0.5
+
+
+def test_edges_are_kept_and_their_lengths_are_those_of_the_moved_atoms(graphs):
+    batch = collate(graphs, np.arange(0, 200, 10))
+    view = GaussianPerturbation(0.3)(batch, generator())
+    for key in ("edge_index", "image", "edge_ptr", "neighbor_order", "neighbor_ptr"):
+        assert view[key] is batch[key]
+    np.testing.assert_allclose(view.distance.numpy(), brute_force_distances(view), rtol=0, atol=1e-5)
+    assert (view.distance - batch.distance).abs().max() > 0.2
+
+
+def test_default_sigma_is_the_papers():
+    assert GaussianPerturbation().sigma == 0.5
+
+
+@pytest.mark.parametrize("sigma", [0, -0.5, float("nan")])
+def test_sigma_that_is_not_positive_is_refused(sigma):
+    with pytest.raises(ValueError, match=f"sigma must be positive .Å., got {sigma}"):
+        GaussianPerturbation(sigma)
+
+
+# ---------------------------------------------------------------------- noise on distances
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.5])
+def test_noise_is_uniform_within_its_bounds(batch, delta):
+    view = NeighborDistanceNoising(delta)(batch, generator())
+    assert batch.distance.min() > delta  # nothing is cut off at zero
+    noise = (view.distance - batch.distance).double() / delta
+    n = len(noise)
+    assert n > 10_000
+    assert noise.abs().max() <= 1 + 1e-5
+    shares = torch.histc(noise, 10, -1, 1) / n
+    assert (shares - 0.1).abs().max() < 5 * (0.09 / n) ** 0.5
+    # Also both directions of an edge have their own.
+    assert (noise[1:] * noise[:-1]).mean().abs() < 5 / 3 / n**0.5
+
+
+def test_noise_leaves_positions_and_edges_alone(batch):
+    view = NeighborDistanceNoising()(batch, generator())
+    for key in ("pos", "edge_index", "image", "z"):
+        assert view[key] is batch[key]
+    assert not torch.allclose(recompute_distances(view), view.distance, atol=0.1)
+
+
+def test_noisy_distances_are_never_negative(batch):
+    view = NeighborDistanceNoising(10.0)(batch, generator())
+    assert view.distance.min() == 0
+    assert (view.distance > 0).any()
+    assert batch.distance.min() > 0
+
+
+def test_masked_distances_stay_masked_under_noise(batch):
+    masked = EdgeMasking(0.3)(batch, generator())
+    view = NeighborDistanceNoising()(masked, generator(1))
+    assert torch.equal(view.distance.isinf(), masked.distance.isinf())
+    kept = ~masked.distance.isinf()
+    assert torch.equal(view.distance[kept], NeighborDistanceNoising()(batch, generator(1)).distance[kept])
+
+
+def test_no_noise_changes_nothing(batch, twin):
+    assert_equal_but(NeighborDistanceNoising(0.0)(batch, generator()), twin, set())
+
+
+def test_default_noise_is_the_papers():
+    assert NeighborDistanceNoising().delta == 0.5
+
+
+@pytest.mark.parametrize("delta", [-0.1, -1])
+def test_negative_noise_is_refused(delta):
+    with pytest.raises(ValueError, match=f"delta must not be negative .Å., got {delta}"):
+        NeighborDistanceNoising(delta)
 
 
 # ---------------------------------------------------------------------- masking
@@ -279,6 +393,14 @@ def test_compose_applies_one_after_the_other(batch):
 
 def test_compose_of_nothing_changes_nothing(batch, twin):
     assert_equal_but(Compose([])(batch, generator()), twin, set())
+
+
+def test_compositions_are_equal_if_their_parts_and_order_are():
+    parts = [RandomPerturbation(), AtomMasking()]
+    assert Compose(parts) == Compose([RandomPerturbation(), AtomMasking()])
+    assert Compose(parts) != Compose(parts[::-1])
+    assert Compose(parts) != Compose([RandomPerturbation(), AtomMasking(0.2)])
+    assert Compose(parts[:1]) != parts[0]
 
 
 @every

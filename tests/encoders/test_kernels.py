@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from crystalssl.encoders._kernels import Topology, gaussian_expansion, normalised_gated_sum, pair_linear, segment_sum
+from crystalssl.encoders._kernels import (
+    Topology,
+    gated_mean,
+    gaussian_expansion,
+    normalised_gated_sum,
+    pair_linear,
+    segment_sum,
+)
 
 D = 5
 
@@ -237,3 +244,79 @@ def test_inputs_are_left_alone():
     normalised_gated_sum(gate, core, *norms(), topology_of(neighbors, centers, n))
     assert torch.equal(gate, copies[0])
     assert torch.equal(core, copies[1])
+
+
+# ---------------------------------------------------------------------- gated_mean
+
+
+def plain_gated_mean(logits, envelope, values, neighbors, centers, epsilon):
+    weights = torch.sigmoid(logits) * (1 if envelope is None else envelope)
+    above, below = (torch.zeros_like(values).index_add(0, centers, x) for x in (weights * values[neighbors], weights))
+    return above / (below + epsilon)
+
+
+def mean_inputs(graph, enveloped):
+    _, centers, n = graph
+    envelope = draw(len(centers), 1, seed=2).sigmoid() if enveloped else None
+    if enveloped and centers:
+        envelope[0] = 0
+    return 3 * draw(len(centers), D), envelope, draw(n, D, seed=1)
+
+
+@graphs
+@pytest.mark.parametrize("enveloped", [True, False])
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_gated_mean_and_its_gradients(graph, enveloped, epsilon):
+    neighbors, centers, n = graph
+    logits, envelope, values = mean_inputs(graph, enveloped)
+    ours, theirs = ([leaf(logits), leaf(values)] for _ in range(2))
+    found = gated_mean(ours[0], envelope, ours[1], topology_of(*graph), epsilon)
+    edges = torch.tensor(neighbors).long(), torch.tensor(centers).long()
+    expected = plain_gated_mean(theirs[0], envelope, theirs[1], *edges, epsilon)
+    torch.testing.assert_close(found, expected)
+    cotangent = draw(n, D, seed=4)
+    found.backward(cotangent)
+    expected.backward(cotangent)
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x.grad, y.grad)
+
+
+@graphs
+@pytest.mark.parametrize("enveloped", [True, False])
+def test_gated_mean_gradient_is_that_of_finite_differences(graph, enveloped):
+    logits, envelope, values = mean_inputs(graph, enveloped)
+    topology = topology_of(*graph)
+    assert torch.autograd.gradcheck(
+        lambda logits, values: gated_mean(logits, envelope, values, topology, 0.1), (leaf(logits), leaf(values))
+    )
+
+
+def test_gated_mean_of_equal_values_is_that_value_and_of_no_neighbours_zero():
+    neighbors, centers, n = GRAPHS["atoms without edges"]
+    values = draw(1, D).expand(n, D).contiguous()
+    found = gated_mean(draw(len(centers), D), None, values, topology_of(neighbors, centers, n))
+    for i in range(n):
+        expected = values[i] if i in centers else torch.zeros(D, dtype=values.dtype)
+        torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=0)
+    assert (found[[0, 2, 4, 5]] == 0).all()
+
+
+def test_gated_mean_of_neighbours_behind_shut_gates_is_zero():
+    _, centers, n = GRAPHS["some"]
+    logits, values = leaf(draw(len(centers), D)), leaf(draw(n, D))
+    found = gated_mean(logits, torch.zeros(len(centers), 1, dtype=torch.float64), values, topology_of(*GRAPHS["some"]))
+    assert (found == 0).all()
+    found.sum().backward()
+    assert (logits.grad == 0).all()
+    assert (values.grad == 0).all()
+
+
+def test_gated_mean_leaves_its_inputs_alone():
+    logits, envelope, values = mean_inputs(GRAPHS["some"], True)
+    copies = [x.clone() for x in (logits, envelope, values)]
+    inputs = [leaf(logits), envelope, leaf(values)]
+    found = gated_mean(*inputs, topology_of(*GRAPHS["some"]))
+    kept = found.detach().clone()
+    found.sum().backward()
+    for x, y in zip([*inputs, found], [*copies, kept], strict=True):
+        assert torch.equal(x, y)

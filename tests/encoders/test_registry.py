@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder, make_readout
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.graphs import RECIPES
 
 encoders = pytest.mark.parametrize("name", ENCODERS)
@@ -62,28 +62,47 @@ def test_config_and_weights_rebuild_the_encoder(name, prototypes, make_batch, ra
 @encoders
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("readout", READOUTS)
-def test_readout_pools_the_atoms_of_each_crystal(name, readout, layers, prototypes, make_batch, randomise):
-    try:
-        encoder = build(name, randomise, readout=readout, layers=layers).eval()
-    except TypeError:
-        pytest.skip(f"{name} has its own readout")
+def test_readouts_and_layers_can_be_chosen(name, readout, layers, prototypes, make_batch, randomise):
+    encoder = build(name, randomise, readout=readout, layers=layers).eval()
+    assert (encoder.config["readout"], encoder.config["layers"]) == (readout, layers)
     batch = make_batch(prototypes[:6], name)
-    node, _, graph = encoder(batch)
-    assert graph.shape == (6, encoder.graph_dim)
-    pooled = {"mean": lambda x: x.mean(dim=0), "max": lambda x: x.amax(dim=0), "min": lambda x: x.amin(dim=0)}
-    expected = [
-        torch.cat([pooled[part](node[batch.batch == i]) for part in readout.split("+")]) for i in range(6)
-    ]  # fmt: skip
-    torch.testing.assert_close(graph, torch.stack(expected))
+    encoded = encoder(batch)
+    assert encoded.graph.shape == (6, encoder.graph_dim)
+    if readout.startswith("mean"):  # the others are in test_readout.py
+        rows = [encoded.node[batch.batch == i] for i in range(6)]
+        pooled = {"mean": lambda x: x.mean(dim=0), "max": lambda x: x.amax(dim=0), "min": lambda x: x.amin(dim=0)}
+        expected = torch.stack([torch.cat([pooled[part](x) for part in readout.split("+")]) for x in rows])
+        torch.testing.assert_close(encoded.graph[:, : expected.shape[1]], expected)
+        # What follows is of edges and state, for the encoders that have them.
+        assert (encoded.graph.shape[1] > expected.shape[1]) == encoder.pools_edges
 
 
-def test_readouts_widen_as_they_say():
-    assert {name: make_readout(name)[1] for name in READOUTS} == {name: name.count("+") + 1 for name in READOUTS}
+@encoders
+def test_last_layer_is_among_all_layers(name, prototypes, make_batch, randomise):
+    last, every = (build(name, randomise, readout="mean", layers=layers).eval() for layers in LAYERS)
+    batch = make_batch(prototypes[:6], name)
+    assert every.node_dim > last.node_dim
+    torch.testing.assert_close(every(batch).node[:, -last.node_dim :], last(batch).node)
 
 
-def test_unknown_readout_lists_those_that_exist():
-    with pytest.raises(ValueError, match=r"no readout 'sum'; choose one of \['mean', 'mean\+max\+min'\]"):
-        make_readout("sum")
+@encoders
+def test_declared_poolings_exist_and_the_frozen_one_has_no_weights(name):
+    cls = ENCODERS[name]
+    for pooling in (cls.pooling, cls.frozen_pooling):
+        assert pooling.keys() == {"readout", "layers"}
+        assert pooling["readout"] in READOUTS
+        assert pooling["layers"] in LAYERS
+    frozen = cls(**cls.frozen_pooling)
+    assert list(frozen.readout.parameters()) == []
+    # Weights that were trained with any other readout fit it.
+    frozen.load_pretrained(cls(readout="attention").state_dict())
+
+
+@encoders
+def test_edges_are_pooled_only_where_they_are_updated(name):
+    encoder = ENCODERS[name]()
+    assert not (encoder.pools_edges and encoder.edge_dim is None)
+    assert (encoder.readout.edges is not None) == encoder.pools_edges
 
 
 @encoders

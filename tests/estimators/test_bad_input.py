@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 
@@ -209,6 +210,72 @@ def test_interrupted_first_fit_leaves_an_unfitted_estimator(tiny_regressor, grap
         model.fit(graphs, y)
     with pytest.raises(NotFittedError):
         model.predict(graphs)
+
+
+# ------------------------------------------------------------------ pretraining
+
+# What can be wrong with a pretraining: method, parameters, how X and y are changed, and the message.
+WRONG_PRETRAINING = {
+    "classes missing": ("spmat-simclr", {}, None, None, "'spmat-simclr' learns from surrogate classes; give them as y"),
+    "no class": ("spmat-barlow", {}, None, [-1] * 40, "y holds no class at all"),
+    "one class": ("spmat-barlow", {}, None, ["metal"] * 40, "one class only, 'metal'; choose a surrogate"),
+    "fewer classes": ("spmat-simclr", {}, None, [0, 1] * 19, r"inconsistent numbers of samples: \[40, 38\]"),
+    "more properties": ("joint", {}, None, [[1.0, 2.0]] * 41, r"inconsistent numbers of samples: \[40, 41\]"),
+    "text as property": ("joint", {}, None, ["high"] * 40, "properties must be numbers, NaN where unknown"),
+    "property of nothing": ("joint", {}, None, [[1.0, np.nan]] * 40, "no crystal has a value of property 1"),
+    "infinite property": ("joint", {}, None, [1.0] * 39 + [np.inf], r"y\[39, 0\] is infinite; write NaN"),
+    "no stiffness": ("dssl-as", {}, "noble", None, r"none of the elements .*\[18\]\) has a tabulated atomic stiffness"),
+    "no edges to denoise": ("cdssl", {"encoder": "cgcnn"}, None, None, "edge outputs, which 'cgcnn'.*'gatedgcn'"),
+    "no edges for joint": ("joint", {"encoder": "deepergatgnn"}, None, None, "edge outputs, which 'deepergatgnn'"),
+    "no noise": ("cdssl", {"task_params": {"sigma": 0}}, None, None, r"sigma must be positive \(Å\), got 0"),
+    "negative noise": ("joint", {"task_params": {"sigma": -0.1}}, None, None, "sigma must be positive"),
+    "text as noise": ("cdssl", {"task_params": {"sigma": "0.1"}}, None, None, "'cdssl' does not take these parameters"),
+    "no temperature": ("simclr", {"task_params": {"temperature": 0}}, None, None, "temperature must be positive"),
+    "misspelt": ("cdssl", {"task_params": {"sgima": 0.1}}, None, None, "'cdssl' does not take .* 'sgima'"),
+    "of another method": ("cdssl", {"perturbation": 0.1}, None, None, "'cdssl' does not take .* 'perturbation'"),
+    "of two views": ("mask", {"projection_dim": 8}, None, None, "'mask' does not take .* 'projection_dim'"),
+    "of another encoder": ("mask", {"encoder_params": {"n_heads": 2}}, None, None, "'cgcnn' does not take .* 'n_heads'"),
+    "no such readout": ("mask", {"encoder_params": {"readout": "sum"}}, None, None, "no readout 'sum'; choose one of"),
+    "no such part": ("composite", {"task_params": {"tasks": {"maks": 1}}}, None, None, "cannot hold the task 'maks'"),
+    "part with labels": (
+        "composite",
+        {"task_params": {"tasks": {"mask": 1, "spmat-simclr": 1}}},
+        None,
+        None,
+        "cannot hold the task 'spmat-simclr'",
+    ),
+    "no weight": ("dssl", {"task_params": {"alpha": 0}}, None, None, "weight of the task 'mask' must be positive, got 0"),
+    "unknown method": ("barlo", {}, None, None, "'method' parameter .*'barlow'.*'barlo'"),
+    "unknown layers": ("barlow", {"layers": "first"}, None, None, "'layers' parameter"),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "corpus", "y", "message"), WRONG_PRETRAINING.values(), ids=WRONG_PRETRAINING
+)
+def test_impossible_pretraining_is_refused_before_it_starts(
+    tiny_embedder, graphs, runs, method, params, corpus, y, message
+):
+    X = graphs
+    if corpus == "noble":
+        lattice = Lattice.cubic(4.5)
+        X = [Structure(lattice, ["Ar"], [[0, 0, 0]])] * 6
+    embedder = tiny_embedder(method, **params)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        embedder.fit(X, y)
+    assert runs == []
+    assert not hasattr(embedder, "encoder_")
+
+
+def test_continued_pretraining_needs_its_labels_too(tiny_embedder, graphs, tmp_path, runs):
+    tiny_embedder("spmat-simclr", max_epochs=1).fit(graphs, [0, 1] * 20).save_pretrained(tmp_path / "spmat")
+    further = {"weights": tmp_path / "spmat", "continue_training": True, "batch_size": 16}
+    del runs[:]
+    with pytest.raises(ValueError, match="learns from surrogate classes"):
+        PretrainedCrystalEmbedder("spmat-simclr", **further).fit(graphs)
+    assert runs == []
+    # Weights that are only loaded need none.
+    assert PretrainedCrystalEmbedder("spmat-simclr", weights=tmp_path / "spmat").fit(graphs).history_ == []
 
 
 # ------------------------------------------------------------------ weights and encoders that do not match

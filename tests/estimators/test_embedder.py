@@ -13,6 +13,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl.encoders import ENCODERS
+from crystalssl.exceptions import RecipeMismatchError
+from crystalssl.pretext import TASKS
 from crystalssl.training import bundled_weights, load_encoder
 
 POOLINGS = [
@@ -176,6 +179,110 @@ def test_continuing_knows_the_elements_of_both_corpora(tiny_embedder, graphs, tm
     assert set(further.elements_) == set(first.elements) | set(second.elements)
 
 
+# ------------------------------------------------------------------ methods and encoders
+
+
+@pytest.mark.parametrize("method", TASKS)
+def test_every_method_pretrains_on_its_papers_encoder(tiny_embedder, graphs, method):
+    y = [0, 1] * 8 if TASKS[method].needs_labels else None
+    embedder = tiny_embedder(method, max_epochs=1).fit(graphs[:16], y)
+    assert embedder.encoder_.name == TASKS[method].encoder_name
+    assert len(embedder.history_) == 1
+    assert np.isfinite(embedder.history_[0]["train_loss"])
+    vectors = embedder.transform(graphs[:16])
+    assert vectors.shape == (16, embedder.n_features_out_)
+    assert np.isfinite(vectors).all()
+
+
+@pytest.mark.parametrize("method", ["spmat-simclr", "spmat-barlow"])
+def test_classes_may_be_of_any_kind(tiny_embedder, graphs, method):
+    codes = np.arange(40) % 3
+    expected = tiny_embedder(method, max_epochs=1).fit(graphs, codes)
+    names = np.array(["metal", "insulator", "semiconductor"])[codes]
+    for y in (names, names.tolist(), codes + 5, codes.astype(float)):
+        assert same_weights(tiny_embedder(method, max_epochs=1).fit(graphs, y), expected)
+    # Which crystals share a class is what counts, and a crystal without one is like none.
+    for y in (codes[::-1], np.where(codes == 2, -1, codes)):
+        assert not same_weights(tiny_embedder(method, max_epochs=1).fit(graphs, y), expected)
+
+
+def test_joint_learns_from_labels_and_does_without(tiny_embedder, graphs, y):
+    without = tiny_embedder("joint").fit(graphs)
+    missing = np.where(np.arange(40) % 2, y, np.nan)
+    learnt = [tiny_embedder("joint").fit(graphs, labels) for labels in (y, y[::-1], missing, np.c_[y, missing])]
+    for i, embedder in enumerate(learnt):
+        assert np.isfinite(embedder.history_[-1]["train_loss"])
+        assert not same_weights(embedder, without)
+        assert not any(same_weights(embedder, other) for other in learnt[:i])
+    assert learnt[0].config_["task_params"] == {"n_properties": 1}
+    assert learnt[3].config_["task_params"] == {"n_properties": 2}
+    # Labels are standardised: their unit does not matter.
+    celsius = tiny_embedder("joint").fit(graphs, 4.0 * y + 64)
+    for name, tensor in state(celsius).items():
+        torch.testing.assert_close(tensor, state(learnt[0])[name], rtol=1e-3, atol=1e-4)
+
+
+def test_labels_that_a_method_does_not_read_are_ignored(tiny_embedder, graphs, y):
+    assert same_weights(tiny_embedder("barlow").fit(graphs, y), tiny_embedder("barlow").fit(graphs))
+
+
+def test_labels_are_part_of_what_is_cached(tiny_embedder, graphs, y, tmp_path, runs):
+    for labels, n in ((y, 1), (y.tolist(), 1), (y + 3, 1), (y[::-1], 2), (None, 3)):
+        tiny_embedder("joint", max_epochs=1, memory=str(tmp_path)).fit(graphs, labels)
+        assert len(runs) == n
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_pooling_of_the_frozen_encoder_is_the_default(tiny_embedder, graphs, encoder):
+    embedder = tiny_embedder("mask", encoder=encoder, max_epochs=1).fit(graphs[:16])
+    default = embedder.transform(graphs[:16])
+    pooling = ENCODERS[encoder].frozen_pooling
+    np.testing.assert_array_equal(embedder.set_params(**pooling).transform(graphs[:16]), default)
+    other = "mean" if pooling["readout"] != "mean" else "mean+max+min"
+    assert embedder.set_params(readout=other).transform(graphs[:16]).shape != default.shape
+    # Each of the two may be chosen alone.
+    embedder.set_params(readout=None, layers="last" if pooling["layers"] == "all" else "all")
+    assert embedder.transform(graphs[:16]).shape != default.shape
+
+
+def test_encoder_keeps_the_readout_of_its_pretraining(tiny_embedder, graphs):
+    embedder = tiny_embedder("cdssl", readout="mean", max_epochs=1).fit(graphs[:16])
+    assert embedder.encoder_.config["readout"] == "set2set"
+    assert np.array_equal(embedder.transform(graphs[:2]), embedder.transform(graphs[:2]))
+
+
+# ------------------------------------------------------------------ graphs of other encoders
+
+
+def test_graphs_of_another_encoder_are_built_anew(tiny_embedder, X, runs):
+    expected = tiny_embedder("mask", encoder="megnet", max_epochs=1).fit(X)
+    for name in ("cgcnn", "megnet"):
+        graphs = CrystalGraphTransformer(encoder=name).transform(X)
+        embedder = tiny_embedder("mask", encoder="megnet", max_epochs=1).fit(graphs)
+        assert same_weights(embedder, expected)
+        np.testing.assert_array_equal(embedder.transform(graphs), expected.transform(X))
+        assert graphs.recipe == ENCODERS[name].recipe  # the given ones stay as they are
+
+
+@pytest.mark.parametrize("recipe", [{"cutoff": 5.5}, {"max_neighbors": 5}, {"cutoff": 5.0, "max_neighbors": 12}], ids=str)
+@pytest.mark.parametrize("encoder", ["cgcnn", "megnet"])
+def test_graphs_of_someones_own_cutoff_are_refused(tiny_embedder, X, recipe, encoder, runs):
+    graphs = CrystalGraphTransformer(**recipe).transform(X[:10])
+    with pytest.raises(RecipeMismatchError, match="build them again with CrystalGraphTransformer"):
+        tiny_embedder("mask", encoder=encoder).fit(graphs)
+    assert runs == []
+    embedder = tiny_embedder("mask", encoder=encoder, max_epochs=1).fit(X[:10])
+    with pytest.raises(RecipeMismatchError, match="build them again with CrystalGraphTransformer"):
+        embedder.transform(graphs)
+
+
+def test_grid_search_over_encoders_behind_one_transformer(tiny_embedder, X, y):
+    pipeline = make_pipeline(CrystalGraphTransformer(), tiny_embedder("mask", max_epochs=1), Ridge())
+    grid = {"pretrainedcrystalembedder__encoder": ["cgcnn", "megnet"]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
 # ------------------------------------------------------------------ weights folders
 
 
@@ -205,6 +312,24 @@ def test_save_pretrained_and_from_pretrained(tiny_embedder, graphs, tmp_path, re
     config = json.loads((tmp_path / "weights" / "config.json").read_text())
     assert config["n_crystals"] == len(graphs)
     assert config["max_epochs"] == 2
+
+
+@pytest.mark.parametrize("chosen", [{}, {"readout": "mean"}, {"readout": "attention", "layers": "last"}], ids=str)
+def test_folder_keeps_embedding_and_vectors_of_gatedgcn(tiny_embedder, graphs, y, tmp_path, chosen):
+    embedder = tiny_embedder("joint", **chosen).fit(graphs, y)
+    expected = embedder.transform(graphs)
+    embedder.save_pretrained(tmp_path / "weights")
+    config = json.loads((tmp_path / "weights" / "config.json").read_text())
+    assert config["embedding"] == {"readout": None, "layers": None, **chosen}
+    loaded = PretrainedCrystalEmbedder.from_pretrained(tmp_path / "weights")
+    assert (loaded.readout, loaded.layers) == (embedder.readout, embedder.layers)
+    assert loaded.encoder_.name == "gatedgcn"
+    assert loaded.n_features_out_ == embedder.n_features_out_ == expected.shape[1]
+    assert same_weights(loaded, embedder)
+    assert loaded.transform(graphs).tobytes() == expected.tobytes()
+    # What is chosen at loading wins.
+    other = PretrainedCrystalEmbedder.from_pretrained(tmp_path / "weights", readout="mean+max+min", layers="last")
+    assert other.n_features_out_ == 3 * 8 + 2 * 8
 
 
 @pytest.mark.parametrize(("pooling", "width"), POOLINGS, ids=str)

@@ -214,6 +214,31 @@ def test_check_recipe_says_how_to_build_the_right_ones(graphs):
         graphs.check_recipe(GraphRecipe(cutoff=5.0, max_neighbors=7))
 
 
+@pytest.mark.parametrize("recipe", [GraphRecipe(5.0), GraphRecipe(8.0, 4), GraphRecipe(3.0, 12)], ids=str)
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_with_recipe_equals_building_from_the_structures(graphs, structures, recipe, n_jobs):
+    built = CrystalGraphTransformer(cutoff=recipe.cutoff, max_neighbors=recipe.max_neighbors).transform(structures)
+    before = pickle.loads(pickle.dumps(graphs))
+    assert_same(graphs.with_recipe(recipe, n_jobs=n_jobs), built)
+    assert_same(graphs, before)
+    assert built.n_edges != graphs.n_edges
+    assert_same(built.with_recipe(graphs.recipe), graphs)
+
+
+def test_with_recipe_of_a_selection_of_one_crystal_and_of_read_only_graphs(graphs, structures, tmp_path):
+    recipe = GraphRecipe(5.0)
+    built = CrystalGraphTransformer(cutoff=5.0, max_neighbors=None).transform(structures)
+    assert_same(graphs[3:9].with_recipe(recipe), built[3:9])
+    assert_same(graphs[[7, 2, 2]].with_recipe(recipe), built[[7, 2, 2]])
+    assert_same(graphs[4:5].with_recipe(recipe), built[4:5])
+    graphs.save(tmp_path / "graphs")
+    assert_same(CrystalGraphs.load(tmp_path / "graphs").with_recipe(recipe), built)
+
+
+def test_with_the_same_recipe_nothing_is_built(graphs):
+    assert graphs.with_recipe(GraphRecipe(8.0, 12)) is graphs
+
+
 @pytest.mark.parametrize("name", [name for name in COLUMNS if name != "atom_offsets"])
 def test_columns_that_do_not_fit_together_are_refused(graphs, name):
     columns = {column: getattr(graphs, column) for column in COLUMNS}
