@@ -21,7 +21,7 @@ __all__ = ["MEGNet"]
 
 _ELEMENT_DIM = 16
 _STATE_DIM = 2
-_CHUNK = 1024  # rows
+_CHUNK = 1024  # rows that all layers of a network work on at a time
 _LOG_2 = math.log(2)
 _BEYOND_CUTOFF = 1.0  # Å by which the last Gaussian lies beyond the cutoff
 
@@ -261,7 +261,7 @@ class _RowwiseMLP(torch.autograd.Function):
 
 
 def _chunks(x: Tensor) -> list[slice]:
-    size = _CHUNK if x.device.type == "cpu" else len(x)
+    size = _CHUNK if x.device.type == "cpu" else max(len(x), 1)
     return [slice(start, start + size) for start in range(0, len(x), size)]
 
 

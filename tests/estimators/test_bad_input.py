@@ -234,7 +234,7 @@ WRONG_PRETRAINING = {
     "misspelt": ("cdssl", {"task_params": {"sgima": 0.1}}, None, None, "'cdssl' does not take .* 'sgima'"),
     "of another method": ("cdssl", {"perturbation": 0.1}, None, None, "'cdssl' does not take .* 'perturbation'"),
     "of two views": ("mask", {"projection_dim": 8}, None, None, "'mask' does not take .* 'projection_dim'"),
-    "of another encoder": ("mask", {"encoder_params": {"n_heads": 2}}, None, None, "'cgcnn' does not take .* 'n_heads'"),
+    "of another encoder": ("mask", {"encoder_params": {"n_heads": 2}}, None, None, "'cgcnn' does not take .*'n_heads'"),
     "no such readout": ("mask", {"encoder_params": {"readout": "sum"}}, None, None, "no readout 'sum'; choose one of"),
     "no such part": ("composite", {"task_params": {"tasks": {"maks": 1}}}, None, None, "cannot hold the task 'maks'"),
     "part with labels": (
@@ -244,7 +244,7 @@ WRONG_PRETRAINING = {
         None,
         "cannot hold the task 'spmat-simclr'",
     ),
-    "no weight": ("dssl", {"task_params": {"alpha": 0}}, None, None, "weight of the task 'mask' must be positive, got 0"),
+    "no weight": ("dssl", {"task_params": {"alpha": 0}}, None, None, "the task 'mask' must be positive, got 0"),
     "unknown method": ("barlo", {}, None, None, "'method' parameter .*'barlow'.*'barlo'"),
     "unknown layers": ("barlow", {"layers": "first"}, None, None, "'layers' parameter"),
 }
