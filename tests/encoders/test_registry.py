@@ -160,4 +160,5 @@ def test_crystals_of_a_batch_do_not_see_each_other(name, prototypes, make_batch,
     encoder = build(name, randomise).eval()
     together = encoder(make_batch(prototypes[:10], name)).graph
     alone = torch.cat([encoder(make_batch([crystal], name)).graph for crystal in prototypes[:10]])
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    # Sums over atoms and edges may be large.
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5 * max(1.0, alone.abs().max().item()))
