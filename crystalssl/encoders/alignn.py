@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, Updated, element_table
-from crystalssl.encoders._kernels import Topology, gated_mean, gaussian_expansion, pair_linear
+from crystalssl.encoders._gated import EdgeGatedConv
+from crystalssl.encoders._kernels import Topology, gaussian_expansion
 from crystalssl.graphs import RECIPES
 
 __all__ = ["ALIGNN"]
@@ -133,34 +134,6 @@ class ALIGNN(Encoder):
                 edges = torch.cat([edge for edge, _ in updated])
                 pairs = [pair for _, pair in updated]
         return Updated(nodes, edges)
-
-
-class EdgeGatedConv(nn.Module):
-    """One convolution of :class:`ALIGNN`, on the crystal graph or on the line graph.
-
-    Parameters
-    ----------
-    hidden_dim : int
-        Width of the vectors.
-    updates_edges : bool, default=True
-        If not, the edges' vectors are returned as they came.
-    """
-
-    def __init__(self, hidden_dim: int, updates_edges: bool = True):
-        super().__init__()
-        self.nodes = nn.Linear(hidden_dim, 4 * hidden_dim)  # A, B, V and U of the equations, in one product
-        self.edge = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.node_norm = nn.LayerNorm(hidden_dim)
-        self.edge_norm = nn.LayerNorm(hidden_dim) if updates_edges else None
-
-    def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-        """Update the vectors of the nodes, and those of the edges."""
-        of_center, of_neighbor, values, own = self.nodes(x).chunk(4, dim=1)
-        logits = pair_linear(of_center, of_neighbor, edges, self.edge.weight, topology)
-        x = x + F.silu(self.node_norm(own + gated_mean(logits, None, values, topology)))
-        if self.edge_norm is not None:
-            edges = edges + F.silu(self.edge_norm(logits))
-        return x, edges
 
 
 def line_topology(batch: Batch) -> Topology:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, Updated, element_table
-from crystalssl.encoders._kernels import Topology, gated_mean, gaussian_expansion, pair_linear
+from crystalssl.encoders._gated import EdgeGatedConv
+from crystalssl.encoders._kernels import Topology, gaussian_expansion
 from crystalssl.graphs import RECIPES
 
 __all__ = ["GatedGCN"]
@@ -82,7 +83,7 @@ class GatedGCN(Encoder):
         # Small at first: what an element is like comes from its properties, until training finds what they leave out.
         nn.init.normal_(self.elements.weight, std=0.1)
         self.lengths = nn.Linear(_N_GAUSSIANS, hidden_dim)
-        self.convs = nn.ModuleList(GatedConv(hidden_dim) for _ in range(n_layers))
+        self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim) for _ in range(n_layers))
         self.finish([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
 
     def update(self, batch: Batch) -> Updated:
@@ -93,30 +94,6 @@ class GatedGCN(Encoder):
         edges = self.lengths(gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width))
         nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
         for conv in self.convs:
-            node, edges = conv(nodes[-1], edges, envelope, topology)
+            node, edges = conv(nodes[-1], edges, topology, envelope)
             nodes.append(node)
         return Updated(nodes, edges)
-
-
-class GatedConv(nn.Module):
-    """One convolution of :class:`GatedGCN`.
-
-    Parameters
-    ----------
-    hidden_dim : int
-        Width of the atoms' and the edges' vectors.
-    """
-
-    def __init__(self, hidden_dim: int):
-        super().__init__()
-        self.atoms = nn.Linear(hidden_dim, 4 * hidden_dim)  # A, B, V and U of the equations, in one product
-        self.edge = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.node_norm = nn.LayerNorm(hidden_dim)
-        self.edge_norm = nn.LayerNorm(hidden_dim)
-
-    def forward(self, x: Tensor, edges: Tensor, envelope: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:
-        """Update the vectors of atoms and edges."""
-        of_center, of_neighbor, values, own = self.atoms(x).chunk(4, dim=1)
-        logits = pair_linear(of_center, of_neighbor, edges, self.edge.weight, topology)
-        x = x + F.silu(self.node_norm(own + gated_mean(logits, envelope, values, topology)))
-        return x, edges + F.silu(self.edge_norm(logits))

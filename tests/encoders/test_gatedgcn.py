@@ -73,7 +73,7 @@ def plain_names(encoder):
     """The encoder's name, the rows and the plain network's name of every weight."""
     d = encoder.config["hidden_dim"]
     for name, _ in encoder.named_parameters():
-        if ".atoms." in name:
+        if ".nodes." in name:
             for i, part in enumerate("ABVU"):
                 yield name, slice(i * d, (i + 1) * d), name.replace("atoms", part)
         else:
