@@ -28,7 +28,7 @@ class NeighborDistanceNoising(Augmentation):
     name = "gndn"
 
     def __init__(self, delta: float = 0.5):
-        if delta < 0:
+        if not delta >= 0:
             raise ValueError(f"delta must not be negative (Å), got {delta!r}")
         self.delta = delta
 

@@ -26,7 +26,7 @@ class RandomPerturbation(Augmentation):
     name = "perturb"
 
     def __init__(self, distance: float = 0.05):
-        if distance < 0:
+        if not distance >= 0:
             raise ValueError(f"distance must not be negative (Å), got {distance!r}")
         self.distance = distance
 

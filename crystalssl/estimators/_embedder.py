@@ -18,7 +18,7 @@ from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._network import evaluate
-from crystalssl.pretext import TASKS
+from crystalssl.pretext import TASKS, PretextTask
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
 from crystalssl.training._seeding import seeded
@@ -261,13 +261,13 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             edge_masking=self.edge_masking,
         )
         task_params = shared | (self.task_params or {})
-        if task.n_labels_param is not None and labels is not None:
-            task_params[task.n_labels_param] = labels.shape[1]
-        check_task(self.method, name, params, task_params)
+        if task.n_labels_param is not None:
+            task_params[task.n_labels_param] = 0 if labels is None else labels.shape[1]
+        probe = make_task(self.method, name, params, task_params)
         graphs = self._to_graphs(X, ENCODERS[name].recipe)
         if len(graphs) < 4:
             raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
-        task.check_elements(graphs.elements)
+        probe.check_elements(graphs.elements)
         settings: dict[str, Any] = {
             "task_params": task_params,
             "max_epochs": int(self.max_epochs),
@@ -379,14 +379,16 @@ def _given(**params: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def check_task(method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]) -> None:
-    """Raise ValueError unless the encoder and the task can be made with these parameters and fit each other."""
+def make_task(
+    method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]
+) -> PretextTask:
+    """Return the task, or raise ValueError if it cannot be made with these parameters and this encoder."""
     with seeded(0):
         try:
             network = ENCODERS[encoder](**encoder_params)
         except TypeError as error:
             raise ValueError(f"the encoder {encoder!r} does not take these parameters: {error}") from error
         try:
-            TASKS[method](network, **task_params)
+            return TASKS[method](network, **task_params)
         except TypeError as error:
             raise ValueError(f"the method {method!r} does not take these parameters: {error}") from error

@@ -15,7 +15,7 @@ import numpy as np
 from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs._neighbors import Edges, find_edges
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
-from crystalssl.graphs._recipe import GraphRecipe
+from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._structures import CrystalArrays
 
 if TYPE_CHECKING:
@@ -290,9 +290,13 @@ class CrystalGraphs(Sequence):
     def check_recipe(self, recipe: GraphRecipe) -> None:
         """Raise RecipeMismatchError unless the graphs were built by `recipe`."""
         if self.recipe != recipe:
+            encoders = [name for name, its in RECIPES.items() if its == recipe]
+            how = f"cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors}"
+            if encoders:
+                how = f"encoder={encoders[0]!r}"
             raise RecipeMismatchError(
                 f"the graphs were built with {self.recipe}, but {recipe} is needed; build them again with "
-                f"CrystalGraphTransformer(cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors})"
+                f"CrystalGraphTransformer({how})"
             )
 
     def with_recipe(self, recipe: GraphRecipe, *, n_jobs: int | None = None) -> CrystalGraphs:

@@ -69,8 +69,7 @@ class PretextTask(nn.Module):
         """
         return None
 
-    @classmethod
-    def check_elements(cls, elements: Sequence[int]) -> None:
+    def check_elements(self, elements: Sequence[int]) -> None:
         """Raise ValueError if the task has nothing to learn from crystals of these atomic numbers."""
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:

@@ -114,5 +114,6 @@ def encode_properties(y: Any) -> np.ndarray:
     unknown = np.isnan(values).all(axis=0)
     if unknown.any():
         raise ValueError(f"no crystal has a value of property {int(unknown.argmax())}; leave the column out")
-    scale = np.nanstd(values, axis=0)
-    return ((values - np.nanmean(values, axis=0)) / np.where(scale > 0, scale, 1)).astype(np.float32)
+    mean, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    # A constant property is zero, not its rounding errors divided by themselves.
+    return ((values - mean) / np.where(scale > 1e-12 * abs(mean), scale, np.inf)).astype(np.float32)

@@ -50,6 +50,11 @@ class WeightedTasks(PretextTask):
                 mine.append(shared[0] if shared else len(self.views) - 1)
             self.views_of.append(mine)
 
+    def check_elements(self, elements: Sequence[int]) -> None:
+        """Raise ValueError if a task has nothing to learn."""
+        for task in self.tasks:
+            task.check_elements(elements)  # type: ignore[operator]
+
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the weighted sum of the tasks' losses."""
         total = encoded[0].graph.new_zeros(())

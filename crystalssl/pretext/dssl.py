@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from crystalssl.encoders import Encoder
@@ -53,12 +52,6 @@ class DSSL(WeightedTasks):
             tasks.append(self.microproperty(encoder, atom_masking))
             weights.append(gamma)
         super().__init__(encoder, tasks, weights)
-
-    @classmethod
-    def check_elements(cls, elements: Sequence[int]) -> None:
-        """Raise ValueError if no element has the microproperty."""
-        if cls.microproperty is not None:
-            cls.microproperty.check_elements(elements)
 
 
 class DSSLValence(DSSL):

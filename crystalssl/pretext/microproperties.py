@@ -118,13 +118,12 @@ class AtomicStiffness(PretextTask):
         self.views = [AtomMasking(atom_masking)]
         self.regressor = nn.Linear(encoder.node_dim, 1)
 
-    @classmethod
-    def check_elements(cls, elements: Sequence[int]) -> None:
+    def check_elements(self, elements: Sequence[int]) -> None:
         """Raise ValueError if no element has a stiffness."""
         if np.isnan(atomic_stiffness()[list(elements)]).all():
             raise ValueError(
                 f"none of the elements of the corpus (atomic numbers {sorted(elements)}) has a tabulated atomic "
-                f"stiffness, which the pretext task {cls.name!r} learns from; choose another method"
+                f"stiffness, which the pretext task {self.name!r} learns from; choose another method"
             )
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
