@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
 
 from crystalssl import CrystalSSLRegressor
-from crystalssl.pretext import TASKS
+from crystalssl.pretext import TASKS, PretextTask
 
 CRYSTAL_TWINS = (
     "R. Magar, Y. Wang and A. Barati Farimani, Crystal twins: self-supervised learning for crystalline material "
@@ -137,8 +138,15 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
     names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "validation_fraction")
     here |= {name: config[name] for name in names}
     here |= config["encoder_params"] | config["task_params"]
-    # What is not set is the default, which is the paper's unless the documentation of the method says otherwise.
-    rows = [[f"`{name}`", here.get(name, "default"), paper.get(name, "")] for name in dict.fromkeys([*here, *paper])]
+    for base in TASKS[config["method"]].__mro__:
+        if issubclass(base, PretextTask):
+            parameters = inspect.signature(base).parameters.values()
+            here |= {
+                parameter.name: parameter.default
+                for parameter in parameters
+                if parameter.default is not parameter.empty and parameter.name not in here
+            }
+    rows = [[f"`{name}`", here[name], paper.get(name, "")] for name in here]
     return markdown(["setting", "here", "paper"] if paper else ["setting", "here", ""], rows)
 
 
