@@ -12,7 +12,7 @@ import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
 
 from crystalssl import CrystalSSLRegressor
-from crystalssl.pretext import TASKS, PretextTask
+from crystalssl.pretext import TASKS
 
 CRYSTAL_TWINS = (
     "R. Magar, Y. Wang and A. Barati Farimani, Crystal twins: self-supervised learning for crystalline material "
@@ -139,13 +139,12 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
     here |= {name: config[name] for name in names}
     here |= config["encoder_params"] | config["task_params"]
     for base in TASKS[config["method"]].__mro__:
-        if issubclass(base, PretextTask):
-            parameters = inspect.signature(base).parameters.values()
-            here |= {
-                parameter.name: parameter.default
-                for parameter in parameters
-                if parameter.default is not parameter.empty and parameter.name not in here
-            }
+        parameters = inspect.signature(base).parameters.values()
+        for parameter in parameters:
+            if parameter.default is not parameter.empty:
+                here.setdefault(parameter.name, parameter.default)
+        if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+            break  # what it does not pass on to its base are no settings of the method
     rows = [[f"`{name}`", here[name], paper.get(name, "")] for name in here]
     return markdown(["setting", "here", "paper"] if paper else ["setting", "here", ""], rows)
 
