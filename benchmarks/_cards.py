@@ -12,6 +12,7 @@ import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
 
 from crystalssl import CrystalSSLRegressor
+from crystalssl.encoders import ENCODERS
 from crystalssl.pretext import TASKS
 
 CRYSTAL_TWINS = (
@@ -103,7 +104,7 @@ def write_card(folder: Path, results: Path) -> None:
         )
 
     sections = [
-        f"# {name} on {config['encoder'].upper()}",
+        f"# {name} on {ENCODERS[config["encoder"]].__name__}",
         f"The weights behind `CrystalSSLRegressor(pretrain={method!r})` and `PretrainedCrystalEmbedder({method!r})`. "
         "What the method is, and where it departs from its paper, is in `docs/methods.md`.",
         "## Data",

@@ -75,7 +75,7 @@ def plain_names(encoder):
     for name, _ in encoder.named_parameters():
         if ".nodes." in name:
             for i, part in enumerate("ABVU"):
-                yield name, slice(i * d, (i + 1) * d), name.replace("atoms", part)
+                yield name, slice(i * d, (i + 1) * d), name.replace("nodes", part)
         else:
             yield name, slice(None), name.replace(".edge.", ".C.")
 
