@@ -104,7 +104,7 @@ def write_card(folder: Path, results: Path) -> None:
         )
 
     sections = [
-        f"# {name} on {ENCODERS[config["encoder"]].__name__}",
+        f"# {name} on {ENCODERS[config['encoder']].__name__}",
         f"The weights behind `CrystalSSLRegressor(pretrain={method!r})` and `PretrainedCrystalEmbedder({method!r})`. "
         "What the method is, and where it departs from its paper, is in `docs/methods.md`.",
         "## Data",

@@ -15,8 +15,8 @@ from crystalssl import CrystalGraphTransformer
 from crystalssl.encoders import ENCODERS
 from crystalssl.training import collate
 
-# Relative to a feature's largest value: distances of single precision cost some 1e-6. What a shell cut in two changes is
-# 1e-3 and more.
+# Relative to a feature's largest value: distances of single precision cost some 1e-6. What a shell cut in two changes
+# is 1e-3 and more.
 TOLERANCE = 1e-5
 EVERY = 5
 """Of the crystals whose symmetry is searched, which takes a while."""
