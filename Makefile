@@ -28,6 +28,7 @@ test: lint types  ## lint, types, tests, and the examples in the docstrings
 
 lint: $(STAMP)  ## ruff, and the check of the documentation
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check --quiet .
 	$(PY) docs/check.py
 
 types: $(STAMP)  ## mypy on the package

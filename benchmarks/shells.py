@@ -1,6 +1,6 @@
 """How often the shell of the twelfth neighbour is larger than twelve, and what keeping it whole costs.
 
-    python benchmarks/shells.py
+python benchmarks/shells.py
 """
 
 from __future__ import annotations

@@ -70,9 +70,7 @@ class GatedGCN(Encoder):
     element_features: Tensor
     gaussian_centers: Tensor
 
-    def __init__(
-        self, hidden_dim: int = 64, n_layers: int = 4, readout: str = "mean+max+min", layers: str = "last"
-    ):
+    def __init__(self, hidden_dim: int = 64, n_layers: int = 4, readout: str = "mean+max+min", layers: str = "last"):
         super().__init__(hidden_dim=hidden_dim, n_layers=n_layers, readout=readout, layers=layers)
         table = element_table()
         self.register_buffer("element_features", table)

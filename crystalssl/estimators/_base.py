@@ -13,6 +13,7 @@ from crystalssl.training._seeding import MAX_SEED
 
 __all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
 
+
 class CrystalEstimator(BaseEstimator):
     """Base class of estimators whose X is a collection of crystals."""
 

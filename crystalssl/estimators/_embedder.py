@@ -379,9 +379,7 @@ def _given(**params: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def make_task(
-    method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]
-) -> PretextTask:
+def make_task(method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]) -> PretextTask:
     """Return the task, or raise ValueError if it cannot be made with these parameters and this encoder."""
     with seeded(0):
         try:

@@ -11,9 +11,7 @@ __all__ = ["SURROGATES", "encode_classes", "encode_properties", "surrogate_class
 SURROGATES = ("metal", "magnetic", "gap")
 
 
-def surrogate_classes(
-    kind: str, *, band_gap: Any = None, magnetization: Any = None, n_atoms: Any = None
-) -> np.ndarray:
+def surrogate_classes(kind: str, *, band_gap: Any = None, magnetization: Any = None, n_atoms: Any = None) -> np.ndarray:
     """Return the surrogate classes of SPMat from band gaps or magnetisations.
 
     Parameters

@@ -127,9 +127,7 @@ class SPMat(TwoViews):
         distance_noise: float = 0.5,
     ):
         super().__init__(encoder, projection_dim)
-        view = Compose(
-            [AtomMasking(atom_masking), EdgeMasking(edge_masking), NeighborDistanceNoising(distance_noise)]
-        )
+        view = Compose([AtomMasking(atom_masking), EdgeMasking(edge_masking), NeighborDistanceNoising(distance_noise)])
         self.views = [view, view]
 
     @classmethod

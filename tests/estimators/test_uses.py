@@ -49,9 +49,7 @@ def pipeline(**params):
 
 def test_finetuning_on_the_official_folds(phonons):
     X, y = phonons
-    scores = cross_val_score(
-        pipeline(), X, y, cv=matbench_folds("matbench_phonons"), scoring=MAE, error_score="raise"
-    )
+    scores = cross_val_score(pipeline(), X, y, cv=matbench_folds("matbench_phonons"), scoring=MAE, error_score="raise")
     assert scores.shape == (5,)
     folds = [y[test] for _, test in matbench_folds("matbench_phonons").split(X)]
     for score, held_out in zip(scores, folds, strict=True):
