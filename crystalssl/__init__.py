@@ -20,12 +20,13 @@ from crystalssl._version import __version__
 if TYPE_CHECKING:
     # Type checkers and editors do not run __getattr__: this is the table below once more, for them.
     from crystalssl import augment, datasets, encoders, estimators, exceptions, graphs, plotting, pretext, training
-    from crystalssl.estimators import CrystalSSLRegressor, PretrainedCrystalEmbedder
+    from crystalssl.estimators import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
     from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
 
 __all__ = [
     "CrystalGraphTransformer",
     "CrystalGraphs",
+    "CrystalSSLClassifier",
     "CrystalSSLRegressor",
     "PretrainedCrystalEmbedder",
     "__version__",
@@ -45,6 +46,7 @@ __all__ = [
 _DEFINED_IN = {
     "CrystalGraphTransformer": "graphs",
     "CrystalGraphs": "graphs",
+    "CrystalSSLClassifier": "estimators",
     "CrystalSSLRegressor": "estimators",
     "PretrainedCrystalEmbedder": "estimators",
     "check_structures": "graphs",

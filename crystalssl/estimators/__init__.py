@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from crystalssl.estimators._classifier import CrystalSSLClassifier
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.estimators._regressor import CrystalSSLRegressor
 
-__all__ = ["CrystalSSLRegressor", "PretrainedCrystalEmbedder"]
+__all__ = ["CrystalSSLClassifier", "CrystalSSLRegressor", "PretrainedCrystalEmbedder"]

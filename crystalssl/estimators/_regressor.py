@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import os
-from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import RegressorMixin, clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.base import RegressorMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
-from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
-from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
-from crystalssl.estimators._network import PropertyNetwork, evaluate, release
+from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._target import TargetScaler, check_y
-from crystalssl.graphs import CrystalGraphs
-from crystalssl.training import CrystalDataset, CrystalNet, load_encoder
-from crystalssl.training._fit import epochs_of, fit_network
-from crystalssl.training._net import resolve_device
-from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["CrystalSSLRegressor"]
-
-DEFAULT_ENCODER = "gatedgcn"
-"""What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
 
 _LOSSES: dict[str, type[nn.Module]] = {"l1": nn.L1Loss, "mse": nn.MSELoss, "huber": nn.SmoothL1Loss}
 
 
-class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
+class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     """Predict properties of crystals by finetuning a pretrained encoder.
 
     Parameters
@@ -126,38 +110,11 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
     (10,)
     """
 
-    _parameter_constraints = {
-        "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
-        "encoder": [StrOptions(set(ENCODERS)), None],
-        "readout": [StrOptions(set(READOUTS)), None],
-        "layers": [StrOptions(set(LAYERS)), None],
-        "head_dim": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "freeze_encoder": ["boolean"],
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        **FinetunedEstimator._parameter_constraints,
         "loss": [StrOptions(set(_LOSSES))],
         "target_transform": [StrOptions({"auto", "log"}), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
-        "ema_decay": [Interval(Real, 0, 1, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "ensemble_size": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
-        "device": [str],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
-
-    nets_: list[CrystalNet]
-    scaler_: TargetScaler
-    n_targets_: int
-    elements_: np.ndarray
 
     def __init__(
         self,
@@ -214,7 +171,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any) -> CrystalSSLRegressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CrystalSSLRegressor:
         """Finetune on labelled crystals.
 
         Parameters
@@ -223,6 +180,8 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
             As taken by :func:`crystalssl.check_structures`.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
             Targets, in any unit.
+        sample_weight : array-like of shape (n_crystals,) or None, default=None
+            How much each crystal counts in the loss; a crystal of weight 0 is left out. Only ratios matter.
 
         Returns
         -------
@@ -235,127 +194,19 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         WeightsError
             If the weights named by `pretrain` cannot be loaded.
         """
-        self._validate_params()
-        random_state = check_random_state(self.random_state)
-        device = resolve_device(self.device)
-        warm = self.warm_start and hasattr(self, "nets_")
-        weights, elements, graphs = self._pretrained(X)
-        values = check_y(y, len(graphs))
-        if len(graphs) < 2:
-            raise ValueError("X holds one crystal; training needs at least two")
-
-        rows = np.arange(len(graphs))
-        n_valid = 0
-        if self.early_stopping:
-            rows = random_state.permutation(rows)
-            n_valid = max(1, round(self.validation_fraction * len(graphs)))
-            if len(graphs) - n_valid < 2:
-                raise ValueError(
-                    f"of {len(graphs)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
-                    "validation_fraction or set early_stopping=False"
-                )
-        train_rows, valid_rows = np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
-        if warm and values.shape[1] != self.n_targets_:
-            raise ValueError(
-                f"y has {values.shape[1]} targets but the last fit had {self.n_targets_}; warm_start=True goes on with "
-                "the same targets"
-            )
-        # A warm start keeps the scale that the head was trained on.
-        scaler = self.scaler_ if warm else TargetScaler(self.target_transform).fit(values, train_rows)
-        scaled = scaler.scale(values)
-        training = CrystalDataset(graphs, scaled, train_rows)
-        validation = CrystalDataset(graphs, scaled, valid_rows) if n_valid else None
-
-        nets = []
-        for member in range(self.ensemble_size):
-            seed = draw_seed(random_state)
-            if warm and member < len(self.nets_):
-                module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
-            else:
-                module = self._build_module(weights, values.shape[1], seed)
-            nets.append(self._train(module, training, validation, device, seed, member))
-        # Nothing of a fitted estimator changes before all is done.
-        self.nets_ = nets
-        self.net_ = nets[0]
-        self.history_ = epochs_of(self.net_)
-        self.scaler_ = scaler
-        self.n_targets_ = values.shape[1]
+        self._fit(X, y, sample_weight)
+        self.n_targets_ = self.target_.n_outputs_
         self.single_target_ = np.ndim(y) == 1
-        if elements:
-            elements |= set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
-        self.elements_ = np.array(sorted(elements), dtype=int)
         return self
 
-    def _pretrained(self, X: Any) -> tuple[Any, set[int], CrystalGraphs]:
-        """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
-        source = self.pretrain
-        if source is None:
-            encoder_class = ENCODERS[self.encoder or DEFAULT_ENCODER]
-            graphs = self._to_graphs(X, encoder_class.recipe)
-            return lambda: encoder_class(**self._pooling(encoder_class)), set(), graphs
-        if isinstance(source, (str, os.PathLike)):
-            loaded, config = load_encoder(source)
-            graphs = self._to_graphs(X, loaded.recipe)
-            elements = set(config["elements"])
-        else:
-            embedder = source.estimator if isinstance(source, FrozenEstimator) else source
-            if not isinstance(embedder, PretrainedCrystalEmbedder):
-                raise TypeError(
-                    f"pretrain is a {type(embedder).__name__}; expected None, the name of a method, a weights folder, "
-                    "a PretrainedCrystalEmbedder or a FrozenEstimator of one"
-                )
-            if embedder is source:
-                source = clone(source).fit(X)
-            check_is_fitted(source)
-            loaded = source.encoder_
-            graphs = self._to_graphs(X, loaded.recipe)
-            elements = set(source.elements_.tolist())
-        if self.encoder not in (None, loaded.name):
-            raise ValueError(
-                f"the pretrained weights are of the encoder {loaded.name!r}, not {self.encoder!r}; leave encoder=None"
-            )
+    def _new_target(self) -> TargetScaler:
+        return TargetScaler(self.target_transform)
 
-        def build() -> Encoder:
-            encoder = type(loaded)(**{**loaded.config, **self._pooling(type(loaded))})
-            encoder.load_pretrained(loaded.state_dict())
-            return encoder
+    def _check_y(self, y: Any, n_crystals: int) -> np.ndarray:
+        return check_y(y, n_crystals)
 
-        return build, elements, graphs
-
-    def _pooling(self, encoder_class: type[Encoder]) -> dict[str, str]:
-        chosen = {"readout": self.readout, "layers": self.layers}
-        return {**encoder_class.pooling, **{name: value for name, value in chosen.items() if value is not None}}
-
-    def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:
-        with seeded(derive_seed(seed, 0)):
-            return PropertyNetwork(build_encoder(), n_targets, self.head_dim, self.dropout, self.freeze_encoder)
-
-    def _train(self, module, training, validation, device: str, seed: int, member: int) -> CrystalNet:
-        description = None
-        if self.verbose:
-            description = "finetuning" if self.pretrain is not None else "training"
-            if self.ensemble_size > 1:
-                description += f" {member + 1}/{self.ensemble_size}"
-        encoder_rate = self.learning_rate if self.encoder_learning_rate is None else self.encoder_learning_rate
-        net = fit_network(
-            CrystalNet,
-            module,
-            training,
-            validation,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            gradient_clip=self.gradient_clip,
-            device=device,
-            seed=derive_seed(seed, 1),
-            ema_decay=self.ema_decay,
-            patience=self.patience,
-            description=description,
-            criterion=_LOSSES[self.loss],
-            optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
-        )
-        return release(net)
+    def _pointwise_loss(self) -> nn.Module:
+        return _LOSSES[self.loss](reduction="none")
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the property of crystals.
@@ -382,11 +233,7 @@ class CrystalSSLRegressor(RegressorMixin, CrystalEstimator):
         check_is_fitted(self)
         if return_std and len(self.nets_) < 2:
             raise ValueError("return_std=True takes an ensemble; set ensemble_size to at least 2 and fit again")
-        graphs = self._to_graphs(X, self.net_.module_.encoder.recipe)
-        if self.elements_.size:
-            check_known_elements(graphs, set(self.elements_.tolist()))
-        device = resolve_device(self.device)
-        members = np.stack([self.scaler_.restore(evaluate(net.module_, graphs, device)) for net in self.nets_])
+        members = self._outputs(X)
         if self.single_target_:
             members = members[:, :, 0]
         mean = members.mean(axis=0)

@@ -1,12 +1,16 @@
-"""Targets, brought to a scale that a network can learn."""
+"""Targets, brought to numbers that a network can learn."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
-__all__ = ["TargetScaler", "check_y"]
+__all__ = ["ClassCodes", "TargetScaler", "check_classes", "check_y"]
 
 
 def check_y(y: Any, n_crystals: int) -> np.ndarray:
@@ -69,6 +73,7 @@ class TargetScaler:
         scale = logged.std(axis=0)
         # A constant target is its mean; dividing by zero would make it NaN.
         self.scale_ = np.where(scale > 1e-12 * abs(logged).max(axis=0), scale, 1.0)
+        self.n_outputs_ = y.shape[1]
         return self
 
     @staticmethod
@@ -87,6 +92,11 @@ class TargetScaler:
 
     def scale(self, y: np.ndarray) -> np.ndarray:
         """Return what the network learns, float32; a ValueError names a target that has no logarithm but needs it."""
+        if y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {y.shape[1]} targets but the last fit had {self.n_outputs_}; warm_start=True goes on with "
+                "the same targets"
+            )
         self._check_positive(y, self.log_)
         return ((self._log(y) - self.mean_) / self.scale_).astype(np.float32)
 
@@ -94,3 +104,44 @@ class TargetScaler:
         """Return what the user knows, float64."""
         y = scaled.astype(np.float64) * self.scale_ + self.mean_
         return np.where(self.log_, np.exp(np.where(self.log_, y, 0.0)), y)
+
+
+def check_classes(y: Any, n_crystals: int) -> np.ndarray:
+    """Return y as labels of shape (n_crystals,), or raise a ValueError that says what is wrong."""
+    if y is None:
+        raise ValueError("the target y is None; training requires y to be passed")
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != n_crystals:
+        raise ValueError(f"X holds {n_crystals} crystals but y has {len(labels)} labels; they must be of equal length")
+    missing = [i for i, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise ValueError(f"y[{missing[0]}] is {labels[missing[0]]}, no class; leave out the crystals without one")
+    check_classification_targets(labels)
+    return labels
+
+
+class ClassCodes:
+    """Classes as numbers from 0, and outputs of a network as their probabilities."""
+
+    def fit(self, y: np.ndarray, rows: np.ndarray | slice = slice(None)) -> ClassCodes:
+        """Learn which classes there are, the held-out crystals' among them."""
+        self.encoder_ = LabelEncoder().fit(y)
+        self.n_outputs_ = len(self.encoder_.classes_)
+        present = np.unique(y[rows]).tolist()
+        if len(present) < 2:
+            raise ValueError(f"y holds one class only, {present[0]!r}; a classifier needs at least two to train on")
+        return self
+
+    def scale(self, y: np.ndarray) -> np.ndarray:
+        """Return the numbers of the classes, of shape (n_crystals, 1)."""
+        unknown = np.setdiff1d(y, self.encoder_.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds {unknown.tolist()[0]!r}, which the last fit has not seen; warm_start=True goes on with the "
+                "same classes"
+            )
+        return self.encoder_.transform(y)[:, None]
+
+    def restore(self, outputs: np.ndarray) -> np.ndarray:
+        """Return probabilities, float64, of shape (n_crystals, n_classes)."""
+        return softmax(outputs.astype(np.float64), axis=1)

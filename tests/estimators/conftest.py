@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl import CrystalGraphTransformer, CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import fetch_matbench
 from crystalssl.exceptions import DatasetError
 from crystalssl.training import CrystalNet, bundled_weights, load_encoder
@@ -95,14 +95,21 @@ def tiny_weights(_tiny_weights, tmp_path):
 
 
 @pytest.fixture
-def tiny_regressor(_tiny_weights):
-    """A function that returns a regressor that finetunes a small pretrained encoder in no time."""
+def quick_finetuning(_tiny_weights):
+    """Parameters with which a small pretrained encoder is finetuned in no time."""
+    return {"pretrain": _tiny_weights, "head_dim": 8, "max_epochs": 3, "batch_size": 8, "random_state": 0}
 
-    def make(**params):
-        quick = {"pretrain": _tiny_weights, "head_dim": 8, "max_epochs": 3, "batch_size": 8, "random_state": 0}
-        return CrystalSSLRegressor(**{**quick, **params})
 
-    return make
+@pytest.fixture
+def tiny_regressor(quick_finetuning):
+    """A function that returns a quick regressor."""
+    return lambda **params: CrystalSSLRegressor(**{**quick_finetuning, **params})
+
+
+@pytest.fixture
+def tiny_classifier(quick_finetuning):
+    """A function that returns a quick classifier."""
+    return lambda **params: CrystalSSLClassifier(**{**quick_finetuning, **params})
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils._param_validation import InvalidParameterError, make_constraint
@@ -48,6 +48,9 @@ CASES = {cls.__name__: quick(cls) for cls in ESTIMATORS} | {
         "simsiam", continue_training=True, max_epochs=1, random_state=0
     ),
     "regressor without pretraining": crystalssl.CrystalSSLRegressor(None, max_epochs=1, random_state=0),
+    "classifier with everything": crystalssl.CrystalSSLClassifier(
+        "simsiam", early_stopping=True, ensemble_size=2, class_weight="balanced", max_epochs=2, random_state=0
+    ),
     "regressor with everything": crystalssl.CrystalSSLRegressor(
         "simsiam", early_stopping=True, ensemble_size=2, freeze_encoder=True, dropout=0.2, max_epochs=2, random_state=0
     ),
@@ -60,13 +63,26 @@ def estimator(request):
     return clone(request.param)
 
 
+@pytest.fixture
+def y(estimator, y):
+    """Densities, or for a classifier whether they are low, in words."""
+    return np.where(y < np.median(y), "low", "high") if is_classifier(estimator) else y
+
+
 def output(estimator, X):
+    if is_classifier(estimator):
+        return estimator.predict_proba(X)
     return estimator.predict(X) if is_regressor(estimator) else estimator.transform(X)
 
 
 def test_the_known_estimators_are_discovered():
     names = {cls.__name__ for cls in ESTIMATORS}
-    assert {"CrystalGraphTransformer", "CrystalSSLRegressor", "PretrainedCrystalEmbedder"} <= names
+    assert {
+        "CrystalGraphTransformer",
+        "CrystalSSLClassifier",
+        "CrystalSSLRegressor",
+        "PretrainedCrystalEmbedder",
+    } <= names
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -91,7 +107,8 @@ def test_every_parameter_is_documented(cls):
 def test_tags(estimator):
     tags = estimator.__sklearn_tags__()
     assert not tags.input_tags.two_d_array
-    assert (tags.estimator_type == "regressor") == is_regressor(estimator)
+    assert is_regressor(estimator) == isinstance(estimator, crystalssl.CrystalSSLRegressor)
+    assert is_classifier(estimator) == isinstance(estimator, crystalssl.CrystalSSLClassifier)
 
 
 def test_fit_returns_self_and_sets_only_fitted_attributes(estimator, X, y):

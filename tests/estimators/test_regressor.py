@@ -206,13 +206,13 @@ def test_held_out_rows_are_not_learnt_from(tiny_regressor, graphs, y, trainings,
     [(_, train_rows, valid_rows, _)] = trainings
     assert len(valid_rows) == round(fraction * len(graphs))
     assert sorted([*train_rows, *valid_rows]) == list(range(len(graphs)))
-    assert model.scaler_.mean_ == y[train_rows].mean()
+    assert model.target_.mean_ == y[train_rows].mean()
     # With other targets on the held-out rows everything but the choice of the epoch stays the same.
     other = y.copy()
     other[valid_rows] = 1000 * other[valid_rows] + 5
     changed = clone(model).fit(graphs, other)
-    assert changed.scaler_.mean_ == model.scaler_.mean_
-    assert changed.scaler_.scale_ == model.scaler_.scale_
+    assert changed.target_.mean_ == model.target_.mean_
+    assert changed.target_.scale_ == model.target_.scale_
     losses = [[epoch["train_loss"] for epoch in fitted.history_] for fitted in (model, changed)]
     assert losses[0] == losses[1]
     assert model.history_[0]["valid_loss"] != changed.history_[0]["valid_loss"]
@@ -226,7 +226,7 @@ def test_stops_when_the_held_out_loss_stagnates_and_keeps_the_best(tiny_regresso
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 3 < 300
     [(_, _, valid_rows, _)] = trainings
-    errors = np.abs(model.predict(graphs[valid_rows]) - noise[valid_rows]).mean() / model.scaler_.scale_[0]
+    errors = np.abs(model.predict(graphs[valid_rows]) - noise[valid_rows]).mean() / model.target_.scale_[0]
     assert errors == pytest.approx(losses[best], rel=1e-4)
 
 
@@ -349,14 +349,14 @@ def test_std_without_an_ensemble_is_an_error(tiny_regressor, graphs, y):
 def test_warm_start_goes_on_from_the_last_networks(tiny_regressor, graphs, y, trainings):
     model = tiny_regressor(warm_start=True, ensemble_size=2).fit(graphs, y)
     left = [copy.deepcopy(net.module_.state_dict()) for net in model.nets_]
-    scaler, before = (model.scaler_.mean_, model.scaler_.scale_), model.predict(graphs)
+    scaler, before = (model.target_.mean_, model.target_.scale_), model.predict(graphs)
     trainings.clear()
     model.fit(graphs, 3 * y + 5)
     for (start, *_), expected in zip(trainings, left, strict=True):
         assert_equal(start, expected)
-    assert (model.scaler_.mean_, model.scaler_.scale_) == scaler
+    assert (model.target_.mean_, model.target_.scale_) == scaler
     refitted = clone(model).fit(graphs, 3 * y + 5)
-    assert (refitted.scaler_.mean_, refitted.scaler_.scale_) != scaler
+    assert (refitted.target_.mean_, refitted.target_.scale_) != scaler
     assert (model.predict(graphs) != before).all()
     assert (model.predict(graphs) != refitted.predict(graphs)).all()
     assert_equal(left[0], left[0])
