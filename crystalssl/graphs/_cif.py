@@ -30,7 +30,7 @@ _FORMULA_TOLERANCE = 0.01  # CifParser's comp_tol
 _THIRDS = np.array([1 / 3, 2 / 3])[:, None, None]
 
 # An element, then perhaps a charge or a number. Other spellings (Fe_sv, OW, CA1) are pymatgen's to guess.
-_TYPE_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*[+-]|[+-]\d+|\d+)?")
+_TYPE_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d+)?[+-]|[+-]\d+|\d+)?")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?\s*")
 
 _CELL = tuple(f"_cell_length_{i}" for i in "abc") + tuple(f"_cell_angle_{i}" for i in ("alpha", "beta", "gamma"))

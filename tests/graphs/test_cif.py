@@ -152,6 +152,7 @@ PLAIN = {
     "full occupancies": cif(sites=occupied("Cd1 Cd 0 0 0 1.000", "I1 I 0.3333 0.6667 0.25 1.0(0)")),
     "charges": cif().replace("Cd1 Cd", "Cd1 Cd2+").replace("I1 I", "I1 I1-"),
     "signs before charges": cif().replace("Cd1 Cd", "Cd1 Cd+2").replace("I1 I", "I1 I-"),
+    "charges that are not whole": cif().replace("Cd1 Cd", "Cd1 Cd1.67+").replace("I1 I", "I1 I0.83-"),
     "numbers after symbols": cif().replace("Cd1 Cd", "Cd1 Cd1").replace("I1 I", "I1 I12"),
     "quoted labels": cif().replace("Cd1 Cd", '"Cd 1" Cd').replace("I1 I", "'I1' I"),
     "labels of another kind": cif().replace("Cd1 Cd", "(a) Cd").replace("I1 I", "x2* I"),
@@ -189,7 +190,7 @@ def test_plain_file_is_read_by_gemmi(tmp_path, text):
     path = write(tmp_path, text)
     expected, _ = pymatgen_reads(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a space group was looked up by its name
+        warnings.simplefilter("error")  # nothing is wrong with the file
         crystal = read_cif(path)
     assert crystal is not None
     assert_same_crystal(crystal, expected)
@@ -268,7 +269,9 @@ ODD = {
     "block in a text field": cif(more="_publ_section_title\n;\ndata_7 is\n;\n"),
     "powder pattern": cif(head="data_powder_pattern\n"),
     "block in upper case": cif(head="DATA_CdI2\n"),
+    "block in upper case, and another in a value": cif(head="DATA_CdI2\n", more="_journal_name 'data_7'\n"),
     "loop in upper case": cif().replace("loop_", "LOOP_"),
+    "loop in upper case, and another in a value": cif().replace("loop_", "LOOP_", 1) + "_journal_name 'loop_7'\n",
     "loop in a text field": cif(more="_publ_section_title\n;\nloop_ it\n;\n"),
     "stop": cif(more="loop_\n_a\n_b\n1 2\nstop_\n"),
     "save frame": cif(more="save_x\n_a 1\nsave_\n"),
@@ -295,6 +298,7 @@ ODD = {
     "no volume": cif().replace("_cell_angle_gamma 120", "_cell_angle_gamma 0"),
     "angles that make no cell": cif().replace("_alpha 90", "_alpha 10").replace("_beta 90", "_beta 20"),
     "flat cell": cif().replace("_cell_length_c 6.7", "_cell_length_c 0.005"),
+    "cell that is flat by its angles": cif().replace(" 90", " 60").replace("120", "119.99999999"),
     "infinite cell": cif().replace("_cell_length_c 6.7", "_cell_length_c inf"),
     "cell in a loop": cif(P1, cell="").replace("loop_", "loop_\n_cell_length_a\n4\nloop_", 1),
     "no column": without("_atom_site_fract_z").replace(" 0.2492", "").replace("0 0 0", "0 0"),
@@ -313,6 +317,7 @@ ODD = {
     "unknown coordinate": cif().replace("0.2492", "?"),
     "coordinate that is no number": cif().replace("0.2492", "1/4"),
     "NaN": cif().replace("0.2492", "nan"),
+    "NaN without symmetry": cif(P1).replace("0.2492", "nan"),
     "infinite coordinate": cif().replace("0.2492", "inf"),
     "dummy atom": cif().replace("I1 I", "X1 X"),
     "deuterium": cif().replace("I1 I", "D1 D"),
@@ -394,7 +399,12 @@ def test_odd_file_is_left_to_pymatgen(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("formula", "reason"), [("'Cd I2 H2'", "Missing elements H"), ("'Cd I4'", "Incorrect stoichiometry")]
+    ("formula", "reason"),
+    [
+        ("'Cd I2 H2'", "Missing elements H"),
+        ("Cd", "Missing elements I"),
+        ("'Cd I4'", "Incorrect stoichiometry"),
+    ],
 )
 def test_pymatgen_still_warns_of_what_is_missing(tmp_path, formula, reason):
     path = write(tmp_path, cif(more=f"_chemical_formula_sum {formula}\n"))
