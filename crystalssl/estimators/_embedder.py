@@ -299,6 +299,11 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
         return self._set_fitted(encoder, config, history)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # there is none to preserve; the vectors are float32
+        return tags
+
     def _set_fitted(self, encoder: Any, config: dict[str, Any], history: list) -> PretrainedCrystalEmbedder:
         self.encoder_ = encoder.eval()
         self.config_ = config

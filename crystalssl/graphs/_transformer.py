@@ -7,20 +7,21 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crystalssl._parameters import SuggestingEstimator
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
-from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
 from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
-from crystalssl.graphs._structures import CrystalArrays, as_items, crystal_arrays
+from crystalssl.graphs._structures import CrystalArrays, crystal_arrays
 
 __all__ = ["CrystalGraphTransformer"]
 
 
 # Graphs are no table: without the wrapping, scikit-learn's global transform_output="pandas" leaves them alone.
-class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class CrystalGraphTransformer(TransformerMixin, SuggestingEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn crystals into the graphs that an encoder reads.
 
     Parameters
@@ -126,10 +127,10 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_
         """
         self.fit()  # nothing is learnt, so that the parameters of now decide, not those of an earlier fit
         self.errors_: list[tuple[int, str]] = []
-        if isinstance(X, CrystalGraphs):
-            X.check_recipe(self.recipe_)
-            return X
-        items = as_items(X)
+        items = as_graphs(X)
+        if isinstance(items, CrystalGraphs):
+            items.check_recipe(self.recipe_)
+            return items
         if self.on_error == "raise":
             crystals = [crystal_arrays(item, index) for index, item in enumerate(items)]
         else:
@@ -191,4 +192,5 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
         return tags

@@ -42,6 +42,18 @@ class CrystalNet(NeuralNet):
         super().__init__(module, criterion, **kwargs)
         self.seed = seed
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        # skorch stores what was trained apart from the parameters, and they would be stored twice.
+        if state.get("module") is getattr(self, "module_", None):
+            state.pop("module", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module" not in self.__dict__:
+            self.module = self.module_
+
     def get_dataset(self, X: Any, y: Any = None) -> CrystalDataset:
         """Return `X` as a data set."""
         return X if isinstance(X, CrystalDataset) else CrystalDataset(X, y)
