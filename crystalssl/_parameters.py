@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
@@ -9,11 +10,11 @@ from sklearn.utils._param_validation import InvalidParameterError, StrOptions, m
 
 from crystalssl._suggestions import did_you_mean
 
-__all__ = ["SuggestingEstimator"]
+__all__ = ["PackageEstimator"]
 
 
-class SuggestingEstimator(BaseEstimator):
-    """Base class of all estimators: the errors of scikit-learn, with a suggestion."""
+class PackageEstimator(BaseEstimator):
+    """Base class of all estimators: the errors of scikit-learn, with a suggestion, and files that outlive a version."""
 
     _parameter_constraints: ClassVar[dict[str, list]]
 
@@ -51,3 +52,10 @@ class SuggestingEstimator(BaseEstimator):
                     f"Valid parameters are: {list(known)!r}."
                 )
         return super().set_params(**params)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # A file of an earlier version lacks the parameters that have come since; they had their defaults.
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            if parameter.default is not parameter.empty and name not in self.__dict__:
+                setattr(self, name, parameter.default)

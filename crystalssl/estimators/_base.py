@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalssl._parameters import SuggestingEstimator
+from crystalssl._parameters import PackageEstimator
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
@@ -15,7 +15,7 @@ from crystalssl.training._seeding import MAX_SEED
 __all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
 
 
-class CrystalEstimator(SuggestingEstimator):
+class CrystalEstimator(PackageEstimator):
     """Base class of estimators whose X is a collection of crystals."""
 
     n_jobs: int | None

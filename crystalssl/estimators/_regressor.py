@@ -201,7 +201,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         """
         self._fit(X, y, sample_weight)
         self.n_targets_ = self.target_.n_outputs_
-        self.single_target_ = np.ndim(y) == 1
+        self.single_target_ = np.asarray(y).ndim == 1
         return self
 
     def _new_target(self) -> TargetScaler:

@@ -164,6 +164,15 @@ class CrystalGraphs(Sequence):
     def concatenate(cls, parts: Sequence[CrystalGraphs]) -> CrystalGraphs:
         """Join graphs of the same recipe end to end.
 
+        Parameters
+        ----------
+        parts : sequence of CrystalGraphs
+            At least one.
+
+        Returns
+        -------
+        CrystalGraphs
+
         Raises
         ------
         RecipeMismatchError
@@ -298,7 +307,13 @@ class CrystalGraphs(Sequence):
     # ------------------------------------------------------------------ recipe
 
     def check_recipe(self, recipe: GraphRecipe) -> None:
-        """Raise RecipeMismatchError unless the graphs were built by `recipe`."""
+        """Raise RecipeMismatchError unless the graphs were built by a recipe.
+
+        Parameters
+        ----------
+        recipe : GraphRecipe
+            The one that is needed.
+        """
         if self.recipe != recipe:
             encoders = [name for name, its in RECIPES.items() if its == recipe]
             how = f"cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors}"

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crystalssl._parameters import SuggestingEstimator
+from crystalssl._parameters import PackageEstimator
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
 from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
 from crystalssl.graphs._neighbors import find_edges
@@ -21,7 +21,7 @@ __all__ = ["CrystalGraphTransformer"]
 
 
 # Graphs are no table: without the wrapping, scikit-learn's global transform_output="pandas" leaves them alone.
-class CrystalGraphTransformer(TransformerMixin, SuggestingEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn crystals into the graphs that an encoder reads.
 
     Parameters
@@ -105,6 +105,7 @@ class CrystalGraphTransformer(TransformerMixin, SuggestingEstimator, auto_wrap_o
             cutoff=float(default.cutoff if self.cutoff is None else self.cutoff),
             max_neighbors=default.max_neighbors if self.max_neighbors is None else int(self.max_neighbors),
         )
+        self.errors_: list[tuple[int, str]] = []
         return self
 
     def transform(self, X: Any) -> CrystalGraphs:
@@ -126,7 +127,6 @@ class CrystalGraphTransformer(TransformerMixin, SuggestingEstimator, auto_wrap_o
             With ``on_error="raise"``, if a crystal is invalid; the message names the item.
         """
         self.fit()  # nothing is learnt, so that the parameters of now decide, not those of an earlier fit
-        self.errors_: list[tuple[int, str]] = []
         items = as_graphs(X)
         if isinstance(items, CrystalGraphs):
             items.check_recipe(self.recipe_)

@@ -30,7 +30,7 @@ class CrystalNet(NeuralNet):
     ----------
     module : torch.nn.Module
         Takes a batch, returns predictions of shape (n_crystals, n_targets).
-    criterion : torch.nn.Module or class
+    criterion : torch.nn.Module or class, default=torch.nn.L1Loss
         Loss of predictions and targets.
     seed : int, default=0
         Seed of shuffling, dropout and views.
