@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.resources import files
+
+from crystalssl._suggestions import did_you_mean
 
 # Matbench v0.1 has 13 tasks; these four give compositions only, so no crystal graph can be built from them.
 _COMPOSITION_TASKS = ("matbench_steels", "matbench_glass", "matbench_expt_gap", "matbench_expt_is_metal")
@@ -102,8 +103,4 @@ def check_name(name: str, known: Collection[str], what: str) -> str:
         return name
     if name in _COMPOSITION_TASKS:
         raise ValueError(f"{name!r} gives compositions, not structures; {what}s with structures: {', '.join(known)}.")
-    close = difflib.get_close_matches(str(name), known, n=1)
-    # difflib finds nothing for a short tail such as "phonons", which is what people type first.
-    close = close or [candidate for candidate in known if isinstance(name, str) and name and name in candidate][:1]
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
+    raise ValueError(f"Unknown {what} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")

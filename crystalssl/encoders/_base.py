@@ -18,11 +18,21 @@ LAYERS = ("last", "all")
 
 
 class Encoded(NamedTuple):
-    """What an encoder makes of a batch."""
+    """What an encoder makes of a batch.
 
-    node: Tensor  # (n_atoms, node_dim)
-    edge: Tensor | None  # (n_edges, edge_dim), None if the encoder does not update edges
-    graph: Tensor  # (n_crystals, graph_dim)
+    Parameters
+    ----------
+    node : Tensor of shape (n_atoms, node_dim)
+        Vectors of the atoms.
+    edge : Tensor of shape (n_edges, edge_dim) or None
+        Vectors of the edges; None if the encoder does not update them.
+    graph : Tensor of shape (n_crystals, graph_dim)
+        Vectors of the crystals.
+    """
+
+    node: Tensor
+    edge: Tensor | None
+    graph: Tensor
 
 
 class Updated(NamedTuple):

@@ -17,6 +17,15 @@ _N_BINS = 10
 def valence_electrons(symbol: str) -> int:
     """Return the number of electrons outside the noble-gas core and outside filled d and f shells below the valence.
 
+    Parameters
+    ----------
+    symbol : str
+        Of the element.
+
+    Returns
+    -------
+    int
+
     Examples
     --------
     >>> [valence_electrons(symbol) for symbol in ("Na", "Fe", "Ga", "Ce", "Hf", "Pb")]

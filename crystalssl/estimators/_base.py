@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
+from crystalssl._parameters import PackageEstimator
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
-from crystalssl.graphs._structures import as_items, check_elements, crystal_arrays
+from crystalssl.graphs._crystal_graphs import as_graphs
+from crystalssl.graphs._structures import check_elements, crystal_arrays
 from crystalssl.training._seeding import MAX_SEED
 
 __all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
 
 
-class CrystalEstimator(BaseEstimator):
+class CrystalEstimator(PackageEstimator):
     """Base class of estimators whose X is a collection of crystals."""
 
     n_jobs: int | None
 
     def _to_graphs(self, X: Any, recipe: GraphRecipe) -> CrystalGraphs:
+        X = as_graphs(X)
         if isinstance(X, CrystalGraphs):
             if len(X) == 0:
                 raise ValueError("X holds no crystals; at least one is needed")
@@ -28,7 +30,7 @@ class CrystalEstimator(BaseEstimator):
             # Graphs made for another encoder are made anew, so that a grid search can go over encoders behind one
             # CrystalGraphTransformer.
             return X.with_recipe(recipe, n_jobs=self.n_jobs)
-        crystals = [crystal_arrays(item, index) for index, item in enumerate(as_items(X))]
+        crystals = [crystal_arrays(item, index) for index, item in enumerate(X)]
         return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs)
 
     def __sklearn_tags__(self):

@@ -67,6 +67,9 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         Networks trained from different seeds, whose predictions are averaged.
     warm_start : bool, default=False
         Go on from the networks of the last `fit`.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training, before those of the estimator. Each net gets a copy, found afterwards in
+        ``net_.callbacks_``. They see what the net learns: scaled targets, and in a last column the sample weights.
     device : str, default="auto"
         Torch device; "auto" is the GPU if there is one.
     n_jobs : int or None, default=None
@@ -134,6 +137,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         patience: int = 20,
         ensemble_size: int = 1,
         warm_start: bool = False,
+        callbacks: list | tuple | None = None,
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -159,6 +163,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         self.patience = patience
         self.ensemble_size = ensemble_size
         self.warm_start = warm_start
+        self.callbacks = callbacks
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state

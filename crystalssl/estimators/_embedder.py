@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
+from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
@@ -299,6 +301,11 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
         return self._set_fitted(encoder, config, history)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # there is none to preserve; the vectors are float32
+        return tags
+
     def _set_fitted(self, encoder: Any, config: dict[str, Any], history: list) -> PretrainedCrystalEmbedder:
         self.encoder_ = encoder.eval()
         self.config_ = config
@@ -385,8 +392,15 @@ def make_task(method: str, encoder: str, encoder_params: dict[str, Any], task_pa
         try:
             network = ENCODERS[encoder](**encoder_params)
         except TypeError as error:
-            raise ValueError(f"the encoder {encoder!r} does not take these parameters: {error}") from error
+            hint = _hint(ENCODERS[encoder], encoder_params)
+            raise ValueError(f"the encoder {encoder!r} does not take these parameters: {error}.{hint}") from error
         try:
             return TASKS[method](network, **task_params)
         except TypeError as error:
-            raise ValueError(f"the method {method!r} does not take these parameters: {error}") from error
+            hint = _hint(TASKS[method], task_params)
+            raise ValueError(f"the method {method!r} does not take these parameters: {error}.{hint}") from error
+
+
+def _hint(cls: type, params: dict[str, Any]) -> str:
+    known = inspect.signature(cls).parameters
+    return next((did_you_mean(name, known) for name in params if name not in known), "")

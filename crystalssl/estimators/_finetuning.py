@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
@@ -60,6 +61,7 @@ class FinetunedEstimator(CrystalEstimator):
         "patience": [Interval(Integral, 1, None, closed="left")],
         "ensemble_size": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -85,6 +87,7 @@ class FinetunedEstimator(CrystalEstimator):
     patience: int
     ensemble_size: int
     warm_start: bool
+    callbacks: list | tuple | None
     device: str
     random_state: Any
     verbose: int
@@ -106,6 +109,7 @@ class FinetunedEstimator(CrystalEstimator):
         self._validate_params()
         random_state = check_random_state(self.random_state)
         device = resolve_device(self.device)
+        self._check_callbacks()
         warm = self.warm_start and hasattr(self, "nets_")
         weights, elements, graphs = self._pretrained(X)
         values = self._check_y(y, len(graphs))
@@ -148,6 +152,14 @@ class FinetunedEstimator(CrystalEstimator):
         if elements:
             elements |= set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
         self.elements_ = np.array(sorted(elements), dtype=int)
+
+    def _check_callbacks(self) -> None:
+        for callback in self.callbacks or []:
+            callback = callback[1] if isinstance(callback, tuple) else callback
+            if isinstance(callback, EarlyStopping) or callback is EarlyStopping:
+                raise ValueError(
+                    "skorch's EarlyStopping ends training as Ctrl-C does; set early_stopping=True and patience instead"
+                )
 
     def _check_weights(self, sample_weight: Any, values: np.ndarray) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
@@ -222,6 +234,8 @@ class FinetunedEstimator(CrystalEstimator):
             ema_decay=self.ema_decay,
             patience=self.patience,
             description=description,
+            # A copy for each net, as of every parameter: what a callback learns stays in the net.
+            further_callbacks=clone(list(self.callbacks or []), safe=False),
             criterion=WeightedLoss(self._pointwise_loss()),
             optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
         )

@@ -77,8 +77,14 @@ def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str) -> np.ndarra
 
 
 def release(net: CrystalNet) -> CrystalNet:
-    """Move a trained net to the CPU and drop what only training needs: optimizer state and training data."""
+    """Move a trained net to the CPU and drop what only training needs.
+
+    That is the state of the optimizer, the training data, and the losses of single batches, which would outweigh the
+    network after a hundred epochs of ten thousand crystals.
+    """
     net.set_params(device="cpu", train_split=None)
     net.module_.cpu().zero_grad(set_to_none=True)
     net.optimizer_ = None
+    for epoch in net.history:
+        epoch["batches"].clear()
     return net

@@ -16,12 +16,12 @@ from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs._neighbors import Edges, find_edges
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
-from crystalssl.graphs._structures import CrystalArrays
+from crystalssl.graphs._structures import CrystalArrays, as_items
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["CHUNK_SIZE", "CrystalGraphs"]
+__all__ = ["CHUNK_SIZE", "CrystalGraphs", "as_graphs"]
 
 CHUNK_SIZE = 128
 """Crystals per call of the neighbour search."""
@@ -43,6 +43,7 @@ class CrystalGraphs(Sequence):
 
     Made by :class:`~crystalssl.CrystalGraphTransformer`. It has a length and takes an integer (giving one PyG `Data`),
     a slice, an index array or a boolean mask (giving `CrystalGraphs`), so that scikit-learn splits it like an array.
+    As an array it is one column of objects, `CrystalGraphs` of one crystal each, which the estimators join again.
 
     Parameters
     ----------
@@ -163,6 +164,15 @@ class CrystalGraphs(Sequence):
     def concatenate(cls, parts: Sequence[CrystalGraphs]) -> CrystalGraphs:
         """Join graphs of the same recipe end to end.
 
+        Parameters
+        ----------
+        parts : sequence of CrystalGraphs
+            At least one.
+
+        Returns
+        -------
+        CrystalGraphs
+
         Raises
         ------
         RecipeMismatchError
@@ -187,14 +197,14 @@ class CrystalGraphs(Sequence):
         return len(self.atom_offsets) - 1
 
     @property
-    def shape(self) -> tuple[int]:
-        """Tuple ``(n_crystals,)``; tells scikit-learn to index with arrays instead of item by item."""
-        return (len(self),)
+    def shape(self) -> tuple[int, int]:
+        """Tuple ``(n_crystals, 1)``: scikit-learn indexes with arrays instead of item by item, and sees one feature."""
+        return (len(self), 1)
 
     @property
     def ndim(self) -> int:
-        """Always 1."""
-        return 1
+        """Always 2."""
+        return 2
 
     @property
     def n_atoms(self) -> int:
@@ -230,7 +240,7 @@ class CrystalGraphs(Sequence):
             key = np.arange(start, stop, step)
         key = np.asarray(key)
         if key.dtype == bool:
-            if key.shape != self.shape:
+            if key.shape != (len(self),):
                 raise IndexError(f"the boolean mask has shape {key.shape}, but there are {len(self)} crystals")
             key = np.flatnonzero(key)
         elif key.size == 0:
@@ -244,6 +254,15 @@ class CrystalGraphs(Sequence):
 
     def __iter__(self) -> Iterator[Data]:
         return (self._data(i) for i in range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        # What scikit-learn makes of X where it wants a table, as bagging does: one column, a crystal in every row.
+        if dtype is not None and np.dtype(dtype) != object:
+            raise TypeError(f"CrystalGraphs are no numbers: they cannot become an array of {np.dtype(dtype)}")
+        column = np.empty((len(self), 1), dtype=object)
+        for row in range(len(self)):
+            column[row, 0] = self._slice(row, row + 1)
+        return column
 
     def _slice(self, start: int, stop: int) -> CrystalGraphs:
         # Views of the columns: a slice copies nothing but the offsets.
@@ -288,7 +307,13 @@ class CrystalGraphs(Sequence):
     # ------------------------------------------------------------------ recipe
 
     def check_recipe(self, recipe: GraphRecipe) -> None:
-        """Raise RecipeMismatchError unless the graphs were built by `recipe`."""
+        """Raise RecipeMismatchError unless the graphs were built by a recipe.
+
+        Parameters
+        ----------
+        recipe : GraphRecipe
+            The one that is needed.
+        """
         if self.recipe != recipe:
             encoders = [name for name, its in RECIPES.items() if its == recipe]
             how = f"cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors}"
@@ -425,3 +450,13 @@ class CrystalGraphs(Sequence):
             return cls(GraphRecipe(**meta["recipe"]), **columns)
         except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
+
+
+def as_graphs(X: Any) -> CrystalGraphs | list[Any]:
+    """Return `CrystalGraphs` as they are, or joined again if X is a column of them, and other crystals as a list."""
+    if isinstance(X, CrystalGraphs):
+        return X
+    items = as_items(X)
+    if items and all(isinstance(item, CrystalGraphs) for item in items):
+        return CrystalGraphs.concatenate(items)
+    return items

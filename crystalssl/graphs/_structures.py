@@ -55,6 +55,7 @@ def as_items(X: Any) -> list[Any]:
             hint = ""
             if X.dtype == object and X.size and type(X.flat[0]).__name__ == "PeriodicSite":
                 hint = " It holds sites: numpy took each Structure for a sequence. Pass a list of structures instead."
+                hint += " Within an estimator that makes a table of X, such as bagging, pass a one-column DataFrame."
             raise NotACrystalError(f"X is an array of shape {X.shape}; expected {_ACCEPTED}.{hint}")
         return list(X)
     if isinstance(X, (list, tuple)):

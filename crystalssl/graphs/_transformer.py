@@ -7,20 +7,21 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from crystalssl._parameters import PackageEstimator
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
-from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
 from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
-from crystalssl.graphs._structures import CrystalArrays, as_items, crystal_arrays
+from crystalssl.graphs._structures import CrystalArrays, crystal_arrays
 
 __all__ = ["CrystalGraphTransformer"]
 
 
 # Graphs are no table: without the wrapping, scikit-learn's global transform_output="pandas" leaves them alone.
-class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn crystals into the graphs that an encoder reads.
 
     Parameters
@@ -104,6 +105,7 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_
             cutoff=float(default.cutoff if self.cutoff is None else self.cutoff),
             max_neighbors=default.max_neighbors if self.max_neighbors is None else int(self.max_neighbors),
         )
+        self.errors_: list[tuple[int, str]] = []
         return self
 
     def transform(self, X: Any) -> CrystalGraphs:
@@ -125,11 +127,10 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_
             With ``on_error="raise"``, if a crystal is invalid; the message names the item.
         """
         self.fit()  # nothing is learnt, so that the parameters of now decide, not those of an earlier fit
-        self.errors_: list[tuple[int, str]] = []
-        if isinstance(X, CrystalGraphs):
-            X.check_recipe(self.recipe_)
-            return X
-        items = as_items(X)
+        items = as_graphs(X)
+        if isinstance(items, CrystalGraphs):
+            items.check_recipe(self.recipe_)
+            return items
         if self.on_error == "raise":
             crystals = [crystal_arrays(item, index) for index, item in enumerate(items)]
         else:
@@ -191,4 +192,5 @@ class CrystalGraphTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
         return tags

@@ -70,8 +70,9 @@ class Composite(WeightedTasks):
     ----------
     encoder : Encoder
         The network to pretrain.
-    tasks : dict of str to float, default={"mask": 1.0, "cosine": 1.0}
-        Weight of each task, by name. Tasks that learn from labels have methods of their own.
+    tasks : dict of str to float or None, default=None
+        Weight of each task, by name; None is ``{"mask": 1.0, "cosine": 1.0}``. Tasks that learn from labels have
+        methods of their own.
     params : dict of str to dict or None, default=None
         Parameters of the tasks, by name.
 

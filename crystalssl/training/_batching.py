@@ -74,7 +74,7 @@ class CrystalDataset(Dataset):
     ----------
     graphs : CrystalGraphs
         Shared, never copied.
-    y : ndarray of shape (len(graphs), n_targets), float32, or None
+    y : ndarray of shape (len(graphs), n_targets), float32, or None, default=None
         Targets of all rows of `graphs`.
     indices : ndarray of int or None, default=None
         The rows that belong to the data set; None means all.

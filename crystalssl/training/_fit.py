@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ def fit_network(
     patience: int | None = None,
     checkpoint: Checkpoint | None = None,
     description: str | None = None,
+    further_callbacks: Iterable[Any] = (),
     **net_params: Any,
 ) -> CrystalNet:
     """Train a module with AdamW, warm-up and cosine decay.
@@ -51,6 +53,8 @@ def fit_network(
         Saves and resumes.
     description : str or None, default=None
         Title of the progress bar; None shows none.
+    further_callbacks : iterable of skorch callbacks
+        They run before those of the package.
     **net_params
         Further parameters of the net.
 
@@ -61,7 +65,8 @@ def fit_network(
     """
     n_batches = len(BatchIterator(training, batch_size, shuffle=True))
     monitor = "valid_loss" if validation else None
-    callbacks: list[tuple[str, Any]] = [
+    callbacks: list[Any] = [
+        *further_callbacks,
         ("schedule", WarmupCosine(n_batches, max_epochs)),
         ("final_weights", FinalWeights(ema_decay, monitor, patience)),
     ]

@@ -30,7 +30,7 @@ class CrystalNet(NeuralNet):
     ----------
     module : torch.nn.Module
         Takes a batch, returns predictions of shape (n_crystals, n_targets).
-    criterion : torch.nn.Module or class
+    criterion : torch.nn.Module or class, default=torch.nn.L1Loss
         Loss of predictions and targets.
     seed : int, default=0
         Seed of shuffling, dropout and views.
@@ -41,6 +41,18 @@ class CrystalNet(NeuralNet):
     def __init__(self, module: Any, criterion: Any = torch.nn.L1Loss, *, seed: int = 0, **kwargs: Any):
         super().__init__(module, criterion, **kwargs)
         self.seed = seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        # skorch stores what was trained apart from the parameters, and they would be stored twice.
+        if state.get("module") is getattr(self, "module_", None):
+            state.pop("module", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module" not in self.__dict__:
+            self.module = self.module_
 
     def get_dataset(self, X: Any, y: Any = None) -> CrystalDataset:
         """Return `X` as a data set."""

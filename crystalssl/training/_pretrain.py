@@ -53,10 +53,12 @@ def pretrain(
         Labels as encoded by the task, for the methods that take them.
     method, encoder : str
         Names in `TASKS` and `ENCODERS`.
-    encoder_params, task_params : dict
-        Parameters of the encoder's and the task's constructors.
+    encoder_params : dict
+        Parameters of the encoder's constructor.
     encoder_state : dict of ndarray or None
         Weights to start from; None starts from random ones.
+    task_params : dict
+        Parameters of the task's constructor.
     max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed, device
         As in :class:`crystalssl.PretrainedCrystalEmbedder`.
     checkpoint : str or None, default=None

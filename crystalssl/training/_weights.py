@@ -15,8 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from crystalssl._suggestions import did_you_mean
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.exceptions import WeightsError
+from crystalssl.pretext import TASKS
 from crystalssl.training._seeding import seeded
 
 __all__ = ["bundled_weights", "load_encoder", "save_encoder"]
@@ -105,7 +107,7 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     if not folder.is_dir():
         raise WeightsError(
             f"there are no weights {str(source)!r}: neither a folder nor one of those that ship with crystalssl, "
-            f"{sorted(bundled_weights())}"
+            f"{sorted(bundled_weights())}.{_hint(source)}"
         )
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -141,6 +143,14 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"the weights folder {folder} does not fit its encoder: {error!r}") from error
     return encoder.eval(), config
+
+
+def _hint(source: str | os.PathLike) -> str:
+    name = str(source)
+    if name in TASKS:
+        return f" For {name!r}, pretrain on crystals of yours: PretrainedCrystalEmbedder({name!r}, weights=None)."
+    folders = (str(config.parent) for config in Path(source).parent.glob("*/config.json"))
+    return did_you_mean(name, [*bundled_weights(), "bundled", *folders])
 
 
 def state_as_numpy(module: torch.nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What design.md shows to users, on real data: folds, probing, model selection, and what scikit-learn makes of it."""
+"""What design.md shows to users, on real data: folds, probing, model selection."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn
-from sklearn.base import clone
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import Ridge
@@ -20,12 +17,10 @@ from sklearn.model_selection import (
     KFold,
     cross_val_predict,
     cross_val_score,
-    cross_validate,
-    learning_curve,
     train_test_split,
 )
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import matbench_folds
@@ -130,57 +125,6 @@ def test_errors_in_worker_processes_name_the_item(X, y):
     with pytest.raises(InvalidStructureError, match="apart") as caught:
         cross_val_score(pipeline(), X, y[:16], cv=KFold(2), n_jobs=2, error_score="raise")
     assert caught.value.index == 0  # of the rows that the worker was given
-
-
-# ------------------------------------------------------------------ the rest of scikit-learn
-
-
-def test_cross_validate_learning_curve_and_repeated_metrics(graphs, y):
-    model = pipeline()["model"]
-    result = cross_validate(model, graphs, y, cv=2, scoring=[MAE, "r2"], return_train_score=True, error_score="raise")
-    assert np.isfinite(result["test_r2"]).all()
-    sizes, _, test = learning_curve(model, graphs, y, train_sizes=[8, 16], cv=2, error_score="raise")
-    assert sizes.tolist() == [8, 16]
-    assert np.isfinite(test).all()
-
-
-def test_transformed_targets(X, y):
-    model = TransformedTargetRegressor(pipeline(target_transform=None), func=np.log, inverse_func=np.exp)
-    assert (model.fit(X, y).predict(X) > 0).all()
-
-
-def test_pandas_input_through_everything(X, y):
-    import pandas as pd
-
-    frame = pd.DataFrame({"structure": pd.Series(X, dtype=object), "density": y}).set_index(np.arange(len(X)) + 100)
-    train, test = train_test_split(frame, random_state=0)
-    model = pipeline().fit(train["structure"], train["density"])
-    assert model.predict(test["structure"]).shape == (len(test),)
-    assert np.isfinite(cross_val_score(pipeline(), frame["structure"], frame["density"], cv=2)).all()
-
-
-def test_pipeline_parameters(X, y):
-    model = pipeline()
-    assert model.get_params()["model__max_epochs"] == 1
-    model.set_params(model__max_epochs=2, graphs__n_jobs=1)
-    assert len(clone(model).fit(X, y)["model"].history_) == 2
-
-
-def test_pipeline_may_change_the_structures_first(X, y):
-    def swell(crystals):
-        return [crystal.copy().scale_lattice(1.2 * crystal.volume) for crystal in crystals]
-
-    swollen = FunctionTransformer(swell)
-    model = make_pipeline(swollen, *[step for _, step in pipeline().steps]).fit(X, y)
-    expected = pipeline().fit(swollen.transform(X), y).predict(swollen.transform(X))
-    assert model.predict(X).tobytes() == expected.tobytes()
-
-
-def test_metadata_routing(graphs, y):
-    with sklearn.config_context(enable_metadata_routing=True):
-        model = pipeline(early_stopping=True)["model"].fit(graphs, y)
-        assert "valid_loss" in model.history_[0]
-        assert np.isfinite(cross_val_score(model, graphs, y, cv=2, error_score="raise")).all()
 
 
 # ------------------------------------------------------------------ processes and threads

@@ -54,8 +54,8 @@ def graphs_of(structures, rows):
 
 def test_sizes(graphs, structures):
     assert len(graphs) == N
-    assert graphs.shape == (N,)
-    assert graphs.ndim == 1
+    assert graphs.shape == (N, 1)
+    assert graphs.ndim == 2
     assert graphs.n_atoms == sum(map(len, structures))
     assert graphs.n_edges == len(graphs.distances) == graphs.edge_offsets[-1]
     assert graphs.nbytes == sum(getattr(graphs, name).nbytes for name in COLUMNS)
