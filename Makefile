@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes of the test run. Each computes on one thread, so this many cores are in use.
 JOBS ?= 2
+# Cases of `make fuzz`.
+FUZZ ?= 10000
 # More for pytest, such as PYTEST_FLAGS="-k graphs".
 PYTEST_FLAGS ?=
 # Where pip is to look for torch, such as TORCH_FLAGS="--index-url ADDRESS" with the address of PyTorch's CPU builds.
@@ -14,7 +16,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs clean
+.PHONY: help demo test fuzz lint types docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +27,10 @@ demo: $(STAMP)  ## run examples/quickstart.py
 
 test: lint types  ## lint, types, tests, and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+
+fuzz: $(STAMP)  ## 10,000 generated crystals and damaged files
+	CRYSTALSSL_FUZZ=$(FUZZ) CRYSTALSSL_FUZZ_RESULTS=benchmarks/results/fuzz.csv OMP_NUM_THREADS=1 \
+		$(PY) -m pytest tests/reliability/test_fuzz.py $(PYTEST_FLAGS)
 
 lint: $(STAMP)  ## ruff, and the check of the documentation
 	$(PY) -m ruff check .

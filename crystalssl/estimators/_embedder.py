@@ -20,6 +20,7 @@ from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._network import evaluate
+from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import TASKS, PretextTask
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
@@ -375,9 +376,20 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Returns
         -------
         PretrainedCrystalEmbedder
+
+        Raises
+        ------
+        WeightsError
+            If the folder is incomplete or was altered.
         """
         _, config = load_encoder(folder)
-        params = {"method": config["method"], **config.get("embedding", {}), **params}
+        embedding = config.get("embedding", {})
+        saved = {"method": config["method"], **(embedding if isinstance(embedding, dict) else {"embedding": embedding})}
+        choices: dict[str, tuple] = {"method": (*TASKS,), "readout": (*READOUTS, None), "layers": (*LAYERS, None)}
+        for name, value in saved.items():
+            if value not in choices.get(name, ()):
+                raise WeightsError(f"the config.json of {folder} has {name} = {value!r}, which this version cannot use")
+        params = {**saved, **params}
         return cls(weights=os.fspath(folder), **params).fit([])
 
 

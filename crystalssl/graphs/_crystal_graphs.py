@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ __all__ = ["CHUNK_SIZE", "CrystalGraphs", "as_graphs"]
 
 CHUNK_SIZE = 128
 """Crystals per call of the neighbour search."""
+
+_FORMAT = 2  # 1 had no hash
 
 _COLUMNS = {
     "atomic_numbers": np.uint8,
@@ -404,6 +407,13 @@ class CrystalGraphs(Sequence):
         ----------
         folder : path
             Must not exist yet. It appears only when everything is written.
+
+        Raises
+        ------
+        FileExistsError
+            If `folder` exists.
+        DatasetError
+            If it cannot be written, for instance because the disk is full.
         """
         folder = Path(folder)
         if folder.exists():
@@ -413,13 +423,20 @@ class CrystalGraphs(Sequence):
         try:
             for name in _COLUMNS:
                 np.save(partial / f"{name}.npy", getattr(self, name))
-            meta = {"format": 1, "recipe": self.recipe.to_dict(), "n_crystals": len(self)}
+            recipe = self.recipe.to_dict()
+            meta = {
+                "format": _FORMAT,
+                "recipe": recipe,
+                "n_crystals": len(self),
+                "sha256": _sha256(partial, recipe),
+            }
             (partial / "graphs.json").write_text(json.dumps(meta, indent=2))
             partial.chmod(0o755)
             partial.rename(folder)
-        except BaseException:
+        except OSError as error:
+            raise DatasetError(f"the graphs could not be written to {folder} ({error}); is the disk full?") from error
+        finally:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
 
     @classmethod
     def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> CrystalGraphs:
@@ -430,16 +447,21 @@ class CrystalGraphs(Sequence):
         folder : path
             A folder written by :meth:`save`.
         mmap : bool, default=True
-            Map the files into memory instead of reading them, so that graphs larger than memory can be used.
+            Map the files into memory instead of keeping them there, so that graphs larger than memory can be used. They
+            are read once in either case, to compare their hash.
 
         Raises
         ------
         DatasetError
-            If a file is missing or damaged.
+            If a file is missing or was altered, or the folder was written by another version of the format.
         """
         folder = Path(folder)
         try:
             meta = json.loads((folder / "graphs.json").read_text())
+            if meta["format"] != _FORMAT:
+                raise ValueError(f"it has format {meta['format']}, this version reads format {_FORMAT}; save it again")
+            if meta["sha256"] != _sha256(folder, meta["recipe"]):
+                raise ValueError("a file was altered or truncated (its sha256 is not the one in graphs.json)")
             columns = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r" if mmap else None, allow_pickle=False)
                 for name in _COLUMNS
@@ -448,7 +470,7 @@ class CrystalGraphs(Sequence):
                 if columns[name].dtype != dtype:
                     raise ValueError(f"{name}.npy holds {columns[name].dtype}, expected {np.dtype(dtype)}")
             return cls(GraphRecipe(**meta["recipe"]), **columns)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
 
 
@@ -460,3 +482,13 @@ def as_graphs(X: Any) -> CrystalGraphs | list[Any]:
     if items and all(isinstance(item, CrystalGraphs) for item in items):
         return CrystalGraphs.concatenate(items)
     return items
+
+
+def _sha256(folder: Path, recipe: dict[str, Any]) -> str:
+    """Return the hash of a recipe and of all columns' files."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
+    for name in _COLUMNS:
+        with (folder / f"{name}.npy").open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()

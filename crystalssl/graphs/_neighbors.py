@@ -21,6 +21,9 @@ SHELL_TOLERANCE = 1e-4
 """Distances (Å) that differ by less count as one shell; well above the rounding of coordinates in files."""
 
 _PERIODIC = np.ones(3, dtype=np.int64)
+_MAX_POINTS = 2e7  # periodic images of atoms that a search may go through; real crystals have some thousand
+_MAX_BOXES = 1e6  # boxes that a search may divide space into
+_MAX_CELLS = 1e6  # cells between an atom and the origin; beyond, coordinates lose the digits that distances need
 
 
 class Edges(NamedTuple):
@@ -35,26 +38,54 @@ class Edges(NamedTuple):
 _Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # centres, neighbours, images, distances
 
 
-def _search(crystal: CrystalArrays, radius: float) -> _Pairs:
-    """All pairs within `radius`, among them every atom with itself at distance zero."""
+def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
+    """All pairs within `radius`, among them every atom with itself at distance zero.
+
+    The compiled search takes the crystal as it comes: it goes through every cell between distant atoms, and divides the
+    space between them into boxes of the radius, which may take hours and all memory. What it is given here is harmless.
+    """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    return find_points_in_spheres(
-        crystal.positions, crystal.positions, r=radius, pbc=_PERIODIC, lattice=crystal.lattice, tol=1e-8
+    lattice, positions = crystal.lattice, crystal.positions
+    shortest = float(np.sqrt((lattice * lattice).sum(axis=1).min()))
+    if shortest < MIN_DISTANCE:
+        raise _too_close(index, (0, 0), shortest)
+    inverse = np.linalg.inv(lattice)
+    cells = np.floor(positions @ inverse)
+    far = np.abs(cells).max()
+    if far > _MAX_CELLS:
+        raise _too_skewed(index)
+    if far > 1:
+        positions = positions - cells @ lattice
+    extent = positions.max(axis=0) - positions.min(axis=0)
+    wide = radius
+    while (extent / wide + 2).prod() > _MAX_BOXES:  # mostly vacuum: larger boxes cost nothing
+        wide *= 1.5
+    if len(positions) * (2 * wide * np.sqrt((inverse * inverse).sum(axis=0)) + 1).prod() > _MAX_POINTS:
+        raise _too_skewed(index)
+
+    centers, neighbors, images, distances = find_points_in_spheres(
+        positions, positions, r=wide, pbc=_PERIODIC, lattice=lattice, tol=1e-8
     )
+    if wide > radius:
+        near = distances <= radius
+        centers, neighbors, images, distances = centers[near], neighbors[near], images[near], distances[near]
+    if far > 1:
+        images = images + cells[centers] - cells[neighbors]
+    return centers, neighbors, images, distances
 
 
-def _candidates(crystal: CrystalArrays, recipe: GraphRecipe) -> _Pairs:
+def _candidates(crystal: CrystalArrays, recipe: GraphRecipe, index: int) -> _Pairs:
     """All pairs within a radius that is certain to hold what the recipe keeps, atoms with themselves included."""
     k = recipe.max_neighbors
     if k is None:
-        return _search(crystal, recipe.cutoff)
+        return _search(crystal, recipe.cutoff, index)
     n_atoms = len(crystal.positions)
     # 1.25 times the radius of the sphere that holds k + 1 atoms at the crystal's mean density, then grown as needed.
     sphere = (k + 1) * cell_volume(crystal.lattice) / n_atoms
     radius = min(recipe.cutoff, 1.25 * (3 * sphere / (4 * np.pi)) ** (1 / 3))
     while True:
-        found = _search(crystal, radius)
+        found = _search(crystal, radius, index)
         if radius >= recipe.cutoff:
             return found
         # The k-th neighbour's whole shell must lie inside the sphere.
@@ -102,7 +133,7 @@ def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_ind
     """
     sizes = np.array([len(crystal.positions) for crystal in crystals])
     first_atom = np.concatenate([[0], np.cumsum(sizes)])
-    found = [_candidates(crystal, recipe) for crystal in crystals]
+    found = [_candidates(crystal, recipe, first_index + i) for i, crystal in enumerate(crystals)]
     centers = np.concatenate([f[0] + start for f, start in zip(found, first_atom, strict=False)])
     neighbors = np.concatenate([f[1] for f in found])
     images = np.concatenate([f[2] for f in found]).astype(np.int64).reshape(-1, 3)
@@ -140,17 +171,13 @@ def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_ind
     if np.abs(images).max() > 127:
         atom = centers[int(np.abs(images).max(axis=1).argmax())]
         index = first_index + int(np.searchsorted(first_atom, atom, side="right")) - 1
-        raise InvalidStructureError(
-            f"item {index}: the cell is too skewed or its atoms lie too far outside it (a neighbour is more than 127 "
-            "cells away); pass structure.get_reduced_structure(), with sites inside the cell",
-            index,
-        )
+        raise _too_skewed(index)
     return Edges(neighbors.astype(np.int32), images.astype(np.int8), distances.astype(np.float32), counts)
 
 
 def check_distances(crystal: CrystalArrays, index: int) -> None:
     """Raise InvalidStructureError if two atoms are closer than 0.1 Å."""
-    centers, neighbors, _, distances = _search(crystal, MIN_DISTANCE)
+    centers, neighbors, _, distances = _search(crystal, MIN_DISTANCE, index)
     for center, neighbor, distance in zip(centers, neighbors, distances, strict=True):
         if distance > 1e-8 or center != neighbor:
             raise _too_close(index, (int(center), int(neighbor)), float(distance))
@@ -161,5 +188,13 @@ def _too_close(index: int, pair: tuple[int, int], distance: float) -> InvalidStr
     return InvalidStructureError(
         f"item {index}: atoms {first} and {second} are {distance:.3g} Å apart (less than {MIN_DISTANCE} Å); remove "
         "duplicated sites, e.g. with structure.merge_sites(mode='delete')",
+        index,
+    )
+
+
+def _too_skewed(index: int) -> InvalidStructureError:
+    return InvalidStructureError(
+        f"item {index}: the cell is too skewed or its atoms lie too far outside it (a neighbour is more than 127 cells "
+        "away); pass structure.get_reduced_structure(), with sites inside the cell",
         index,
     )

@@ -14,10 +14,25 @@ from crystalssl.graphs._cif import CifCrystal, read_cif
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-__all__ = ["MIN_DISTANCE", "CrystalArrays", "as_items", "cell_volume", "check_structures", "crystal_arrays"]
+__all__ = [
+    "MAX_LENGTH",
+    "MIN_DISTANCE",
+    "MIN_VOLUME",
+    "CrystalArrays",
+    "as_items",
+    "cell_volume",
+    "check_structures",
+    "crystal_arrays",
+]
 
 MIN_DISTANCE = 0.1
 """Two atoms closer than this (Å) are taken for a mistake in the input."""
+
+MIN_VOLUME = 0.1
+"""A cell with less volume per atom (Å³) is taken for one in another unit; matter in the laboratory has 1 Å³ or more."""
+
+MAX_LENGTH = 1e4
+"""A cell longer than this (Å) is taken for one in another unit."""
 
 _ACCEPTED = (
     "a list, tuple, pandas Series, one-column DataFrame or 1-D object array of pymatgen Structures, ASE Atoms or paths"
@@ -91,7 +106,12 @@ def _to_structure(item: Any, index: int) -> Structure:
                 "set pbc=True (with vacuum in the cell where the material ends)",
                 index,
             )
-        return AseAtomsAdaptor.get_structure(item)
+        try:
+            return AseAtomsAdaptor.get_structure(item)
+        except Exception as error:  # a singular cell, symbols that are none
+            raise InvalidStructureError(
+                f"item {index}: the ASE Atoms with cell {item.get_cell().tolist()} make no crystal: {error}", index
+            ) from error
     raise NotACrystalError(
         f"item {index}: {type(item).__name__} is not a crystal; expected a pymatgen Structure, ASE Atoms or a path",
         index,
@@ -162,7 +182,16 @@ def check_arrays(crystal: CrystalArrays, index: int = 0) -> CrystalArrays:
         raise InvalidStructureError(
             f"item {index}: the lattice vectors are left-handed (volume {volume:.3g} Å³); swap two of them", index
         )
-    if not np.isfinite(crystal.positions.sum()):
+    if volume < MIN_VOLUME * len(crystal.positions):
+        raise InvalidStructureError(
+            f"item {index}: the cell has {volume / len(crystal.positions):.3g} Å³ per atom, less than any crystal; is "
+            "its lattice in Å?",
+            index,
+        )
+    longest = float(np.sqrt((lattice * lattice).sum(axis=1).max()))
+    if longest > MAX_LENGTH:
+        raise InvalidStructureError(f"item {index}: the cell is {longest:.3g} Å long; is its lattice in Å?", index)
+    if not np.isfinite(crystal.positions).all():
         atom = int(np.flatnonzero(~np.isfinite(crystal.positions).all(axis=1))[0])
         raise InvalidStructureError(f"item {index}: atom {atom} has NaN or infinite coordinates", index)
     return crystal

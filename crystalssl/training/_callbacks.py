@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
@@ -189,7 +190,7 @@ class Checkpoint(Callback):
     """Save all that a run needs to go on after every epoch, and go on from there if the file exists.
 
     The file is a safetensors file whose metadata hold the rest as JSON. It is replaced in one step: an interruption at
-    any moment leaves the last complete one.
+    any moment leaves the last complete one. Its hash tells if it was damaged since.
 
     Parameters
     ----------
@@ -227,12 +228,17 @@ class Checkpoint(Callback):
         }
         history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in net.history]
         state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_]}
+        text = json.dumps(state)
+        content = save(tensors, metadata={"state": text, "sha256": _sha256(text, tensors)})
         path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file(tensors, partial, metadata={"state": json.dumps(state)})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content)
             os.replace(partial, path)
+        except OSError as error:
+            kept = f"that of epoch {len(net.history) - 1} is left" if path.exists() else "there is none yet"
+            raise WeightsError(f"the checkpoint {path} could not be written ({error}); {kept}") from error
         finally:
             partial.unlink(missing_ok=True)
 
@@ -243,9 +249,12 @@ class Checkpoint(Callback):
             return
         try:
             with safe_open(path, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
+                metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            if metadata["sha256"] != _sha256(metadata["state"], tensors):
+                raise ValueError("its sha256 is not the one it was written with")
+            state = json.loads(metadata["state"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path} is not a checkpoint ({error}); delete it to start anew") from error
         if state["run"] != self.run:
             raise WeightsError(
@@ -268,3 +277,11 @@ class Checkpoint(Callback):
         final.best_weights_ = parts.get("best")
         final.best_loss_, final.best_epoch_ = state["best"]
         net.history = History(state["history"])
+
+
+def _sha256(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {[*tensors[name].shape]}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

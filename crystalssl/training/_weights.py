@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -52,6 +51,8 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     ------
     FileExistsError
         If `folder` exists and is not a weights folder.
+    WeightsError
+        If it cannot be written, for instance because the disk is full. Weights that `folder` held are left.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / "config.json").is_file():
@@ -69,14 +70,19 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        (partial / "model.safetensors").write_bytes(weights)
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (partial / "README.md").write_text(card)
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        new = partial / "new"
+        new.mkdir()
+        (new / "model.safetensors").write_bytes(weights)
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (new / "README.md").write_text(card)
+        if folder.exists():  # put aside in one piece: a folder that is being deleted is neither the old nor the new
+            folder.rename(partial / "old")
+        new.rename(folder)
+    except OSError as error:
+        raise WeightsError(f"the weights could not be written to {folder}: {error}") from error
     finally:
+        if not folder.exists() and (partial / "old").exists():
+            (partial / "old").rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -116,7 +122,7 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
         raise WeightsError(f"the weights folder {folder} has no {Path(error.filename).name}; restore it") from None
     except OSError as error:
         raise WeightsError(f"the weights folder {folder} cannot be read: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{folder / 'config.json'} is not valid JSON ({error}); restore it") from error
     missing = sorted(_KEYS - config.keys()) if isinstance(config, dict) else sorted(_KEYS)
     if missing:
@@ -135,12 +141,16 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
                 f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
                 f"{sorted(ENCODERS)}; update"
             )
+        tensors = load_tensors(weights)
+        _check_config(config, tensors)
         with seeded(0):  # initial weights must not move torch's global generator
             encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
-        encoder.load_pretrained(load_tensors(weights))
+        encoder.load_pretrained(tensors)
         if encoder.recipe.to_dict() != config["recipe"]:
             raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # constructors raise whatever torch raises
         raise WeightsError(f"the weights folder {folder} does not fit its encoder: {error!r}") from error
     return encoder.eval(), config
 
@@ -151,6 +161,17 @@ def _hint(source: str | os.PathLike) -> str:
         return f" For {name!r}, pretrain on crystals of yours: PretrainedCrystalEmbedder({name!r}, weights=None)."
     folders = (str(config.parent) for config in Path(source).parent.glob("*/config.json"))
     return did_you_mean(name, [*bundled_weights(), "bundled", *folders])
+
+
+def _check_config(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    elements = config["elements"]
+    if not (isinstance(elements, list) and all(type(z) is int and 0 < z <= 118 for z in elements)):
+        raise ValueError(f"elements must be a list of atomic numbers, got {elements!r}")
+    # No width or depth exceeds the tensors': a wrong digit must not build an encoder of a billion weights first.
+    largest = max([len(tensors), *(size for tensor in tensors.values() for size in tensor.shape)])
+    for name, value in config["encoder_params"].items():
+        if isinstance(value, int) and value > largest:
+            raise ValueError(f"{name} = {value} is more than the tensors have")
 
 
 def state_as_numpy(module: torch.nn.Module) -> dict[str, Any]:

@@ -299,6 +299,18 @@ def test_config_that_names_another_encoder_than_the_weights(tiny_regressor, tiny
     assert str(tiny_weights) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"method": "barlo"}, {"method": []}, {"embedding": []}, {"embedding": {"readout": 1}}, {"embedding": {"a": 1}}],
+)
+def test_saved_settings_of_the_embedder_that_make_no_sense(tiny_weights, change):
+    config = json.loads((tiny_weights / "config.json").read_text())
+    (tiny_weights / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(WeightsError, match="which this version cannot use") as caught:
+        PretrainedCrystalEmbedder.from_pretrained(tiny_weights)
+    assert str(tiny_weights) in str(caught.value)
+
+
 # ------------------------------------------------------------------ elements that the weights have never seen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 
@@ -466,7 +467,26 @@ def test_folder_that_does_not_exist_is_refused(tmp_path):
 def test_recipe_is_stored(folder, graphs):
     recipe = json.loads((folder / "graphs.json").read_text())["recipe"]
     assert recipe == {"cutoff": 8.0, "max_neighbors": 12, "version": 1}
-    recipe["version"] = 2
-    (folder / "graphs.json").write_text(json.dumps({"recipe": recipe}))
+    newer = copy.copy(graphs)
+    newer.recipe = GraphRecipe(8.0, 12, version=2)
+    newer.save(folder.with_name("newer"))
     with pytest.raises(RecipeMismatchError):
-        CrystalGraphs.load(folder).check_recipe(graphs.recipe)
+        CrystalGraphs.load(folder.with_name("newer")).check_recipe(graphs.recipe)
+
+
+@both
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_single_wrong_bit_is_refused(folder, name, mmap):
+    path = folder / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert_refused(folder, mmap)
+
+
+@pytest.mark.parametrize(("old", "new"), [('"cutoff": 8.0', '"cutoff": 9.0'), ('"format": 2', '"format": 1')])
+def test_altered_description_is_refused(folder, old, new):
+    text = (folder / "graphs.json").read_text()
+    assert old in text
+    (folder / "graphs.json").write_text(text.replace(old, new))
+    assert_refused(folder, mmap=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from scipy.spatial.transform import Rotation
 
+from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe, _crystal_graphs
 from crystalssl.graphs._neighbors import SHELL_TOLERANCE
@@ -341,3 +343,32 @@ def test_atoms_in_the_same_place_are_too_close(salt):
 def test_no_crystals_are_an_error():
     with pytest.raises(ValueError, match="no crystals were given"):
         build([], NEAREST)
+
+
+# ------------------------------------------------------------------ what would take hours, or all memory
+
+
+@pytest.mark.parametrize("recipe", [NEAREST, RADIUS])
+def test_sites_far_outside_the_cell_have_the_same_neighbours(salt, recipe):
+    rng = np.random.default_rng(0)
+    cells = rng.integers(-60, 60, (8, 3)) + 10**5
+    moved = Structure(salt.lattice, salt.species, salt.frac_coords + cells)
+    here, there = build([salt, moved], recipe)[[0]], build([salt, moved], recipe)[[1]]
+    centers, neighbors, images, distances = edges_of(here, 0)
+    expected = in_one_order(centers, neighbors, images + cells[centers] - cells[neighbors], distances)
+    for found, wanted in zip(in_one_order(*edges_of(there, 0)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [(200, 200, 200), (9000, 9000, 9000), (9000, 3, 9000), (3, 3, 9000)])
+def test_cells_of_mostly_vacuum_are_searched_at_once(lengths):
+    rng = np.random.default_rng(0)
+    pairs = rng.random((20, 3))
+    sites = np.concatenate([pairs, pairs + 1.5 / np.array(lengths)])
+    crystal = Structure(Lattice.orthorhombic(*lengths), ["H"] * 40, sites)
+    started = time.process_time()
+    check_structures([crystal])
+    graphs = build([crystal], RADIUS)
+    assert time.process_time() - started < 2
+    for found, wanted in zip(in_one_order(*edges_of(graphs, 0)), in_one_order(*brute_force(crystal, 5)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)

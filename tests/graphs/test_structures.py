@@ -48,6 +48,16 @@ INVALID = {
     "two atoms in one place": (cscl(sites=[[0, 0, 0], [0, 0, 0]]), "atoms 0 and 1 are 0 Å apart"),
     "two atoms close across the border": (cscl(sites=[[0, 0, 0.01], [0, 0, 0.99]]), "atoms 0 and 1 are 0.084 Å apart"),
     "atom close to its own image": (Structure(Lattice.orthorhombic(5, 5, 0.05), ["H"], [[0, 0, 0]]), "0.05 Å apart"),
+    "lattice in nm": (
+        bare_cell(0.42 * np.eye(3)),
+        "the cell has 0.037 Å³ per atom, less than any .*; is its",
+    ),
+    "lattice in fm": (bare_cell(4.2e5 * np.eye(3)), r"the cell is 4.2e\+05 Å long; is its lattice in Å"),
+    "flat and wide": (bare_cell(np.diag([1e4, 1e4, 1e-7])), "atoms 0 and 0 are 1e-07 Å apart"),
+    "skewed beyond measure": (bare_cell([[9, 0, 0], [9000, 1e-4, 0], [0, 0, 900]]), "the cell is too skewed"),
+    "atoms a billion cells away": (cscl(sites=[[0, 0, 0], [1e9, 0.5, 0.5]]), "its atoms lie too far outside it"),
+    "atoms beyond numbers": (cscl(sites=[[0, 0, 0], [1e80, 0.5, 0.5]]), "its atoms lie too far outside it"),
+    "coordinates whose sum is infinite": (cscl(sites=[[4e307, 0, 0], [4e307, 0, 0]]), "its atoms lie too far outside"),
     "dummy species": (cscl(["Cs", DummySpecies("X")]), "dummy species, which are not elements"),
     "missing file": ("nowhere/NaCl.cif", "there is no file 'nowhere/NaCl.cif'"),
     "periodic along two axes": (
@@ -80,6 +90,15 @@ NO_CRYSTALS = {
     "site": cscl()[0],
     "list": [cscl()],
 }
+
+
+@pytest.mark.parametrize("cell", [[0, 0, 0], [[1, 0, 1], [-1, 0, 1], [0, 0, 1]], [4, np.nan, 4]])
+def test_ase_atoms_without_a_volume_are_refused(cell):
+    atoms = pytest.importorskip("ase").Atoms("H", cell=cell, pbc=True)
+    for read in read_both_ways([cscl(), atoms]):
+        with pytest.raises(InvalidStructureError, match=r"^item 1: ") as caught:
+            read()
+        assert caught.value.index == 1
 
 
 @pytest.mark.parametrize("item", NO_CRYSTALS.values(), ids=NO_CRYSTALS)

@@ -194,7 +194,7 @@ def test_failure_while_saving_leaves_the_last_checkpoint(real_graphs, tiny_setti
     expected, _ = pretrain(real_graphs[:13], None, **tiny_settings)
     with monkeypatch.context() as patch:
         patch.setattr(_callbacks.os, "replace", failing)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(WeightsError, match=r"could not be written .disk full.; that of epoch 2 is left"):
             pretrain(real_graphs[:13], None, **tiny_settings, checkpoint=str(path))
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
     assert path.read_bytes() == done[1]
@@ -252,6 +252,16 @@ def test_truncated_checkpoint_is_refused_and_left_alone(real_graphs, tiny_settin
     with pytest.raises(WeightsError, match=r"is not a checkpoint .* delete it to start anew") as caught:
         pretrain(real_graphs[:13], None, **tiny_settings, checkpoint=str(checkpoint))
     assert str(checkpoint) in str(caught.value)
+    assert checkpoint.read_bytes() == content
+
+
+@pytest.mark.parametrize("where", [0.05, 0.3, 0.6, 0.999])
+def test_checkpoint_with_a_wrong_bit_is_refused_and_left_alone(real_graphs, tiny_settings, checkpoint, where):
+    content = bytearray(checkpoint.read_bytes())
+    content[int(where * len(content))] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"is not a checkpoint .* delete it to start anew"):
+        pretrain(real_graphs[:13], None, **tiny_settings, checkpoint=str(checkpoint))
     assert checkpoint.read_bytes() == content
 
 

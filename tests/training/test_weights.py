@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,3 +279,62 @@ def test_bundled_weights_are_complete(method, real_graphs):
     vectors = encoder(collate(real_graphs, np.arange(20))).graph
     assert torch.isfinite(vectors).all()
     assert (vectors.std(dim=0) > 1e-4).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"elements": "all"}, "elements must be a list of atomic numbers"),
+        ({"elements": [1, 119]}, "elements must be a list of atomic numbers"),
+        ({"elements": [1, True]}, "elements must be a list of atomic numbers"),
+        ({"encoder_params": [5]}, "does not fit its encoder"),
+        ({"encoder_params": {"hidden_dim": 10**6}}, "hidden_dim = 1000000 is more than the tensors have"),
+        ({"encoder_params": {"n_layers": 10**9}}, "n_layers = 1000000000 is more than the tensors have"),
+        ({"encoder_params": {"n_gaussians": 1}}, "does not fit its encoder"),
+        ({"encoder_params": {"n_gaussians": -1}}, "does not fit its encoder"),
+        ({"encoder": ["cgcnn"]}, "does not fit its encoder"),
+    ],
+)
+def test_config_that_makes_no_sense_is_refused_at_once(folder, change, message):
+    config = json.loads((folder / "config.json").read_text())
+    if isinstance(change.get("encoder_params"), dict):
+        change = {"encoder_params": config["encoder_params"] | change["encoder_params"]}
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_encoder(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_deeply_nested_config_is_refused(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(WeightsError, match="is not valid JSON"):
+        load_encoder(folder)
+
+
+def test_old_weights_are_put_aside_in_one_piece(encoder, folder, monkeypatch):
+    """Whenever the process dies, the folder is the old one, the new one, or not there."""
+    before, rename, seen = contents(folder), Path.rename, []
+
+    def spy(path, target):
+        seen.append(contents(folder) if folder.exists() else None)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", spy)
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: seen.append(contents(folder)))
+    save_encoder(folder, encoder, {**CONFIG, "note": "new"})
+    assert seen == [before, None, contents(folder)]
+
+
+def test_failed_save_restores_the_old_weights(encoder, folder, monkeypatch):
+    before, rename = contents(folder), Path.rename
+
+    def failing(path, target):
+        if path.name == "new":
+            raise OSError("no space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(WeightsError, match=r"could not be written to .*no space left"):
+        save_encoder(folder, encoder, CONFIG)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["weights"]
