@@ -47,6 +47,14 @@ def test_rewritten_tests_exist(name):
     assert set(CHECKS[name].tests) <= TESTS
 
 
+def test_documentation_counts_them_right():
+    counts = [sum(isinstance(fate, kind) for fate in CHECKS.values()) for kind in (Used, Rewritten, NotApplicable)]
+    page = Path(__file__).parents[2] / "docs" / "scikit-learn.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert f"Of the {len(CHECKS)} checks" in text
+    assert "{} run as they are, {} are rewritten for crystals, and {} do not apply".format(*counts) in text
+
+
 def test_what_does_not_apply_says_why():
     assert all(fate.why for fate in CHECKS.values() if isinstance(fate, NotApplicable))
 

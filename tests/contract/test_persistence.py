@@ -92,7 +92,7 @@ def weights_of(estimator):
     "estimator",
     [
         PretrainedCrystalEmbedder("joint"),
-        CrystalSSLRegressor(max_epochs=100, batch_size=2, learning_rate=1e-9, freeze_encoder=True),
+        CrystalSSLRegressor(max_epochs=60, batch_size=2, freeze_encoder=True),
         CrystalSSLRegressor(max_epochs=1, ensemble_size=3),
     ],
     ids=["embedder", "many batches", "ensemble"],
