@@ -122,8 +122,8 @@ def _lattice(values: Values) -> np.ndarray:
     That takes numpy's sines and cosines; plain floats between them are three times as fast.
     """
     a, b, c, *angles = cell = [number(single(values, tag)) for tag in _CELL]
-    # Within these bounds no sine vanishes.
-    if not (0.1 < min(a, b, c) <= max(a, b, c) < 1e4 and 5 < min(angles) <= max(angles) < 175):
+    usual = 0.1 < min(a, b, c) <= max(a, b, c) < 1e4 and 5 < min(angles) <= max(angles) < 175  # no sine vanishes
+    if not usual or not math.isfinite(sum(cell)):  # NaN may hide from min and max
         raise NotPlainError(f"an unusual cell: {cell}")
     radians = np.radians(angles)
     cos_alpha, cos_beta, cos_gamma = np.cos(radians).tolist()

@@ -299,6 +299,8 @@ ODD = {
     "angles that make no cell": cif().replace("_alpha 90", "_alpha 10").replace("_beta 90", "_beta 20"),
     "flat cell": cif().replace("_cell_length_c 6.7", "_cell_length_c 0.005"),
     "cell that is flat by its angles": cif().replace(" 90", " 60").replace("120", "119.99999999"),
+    "NaN for a cell length": cif().replace("_cell_length_c 6.7", "_cell_length_c nan"),
+    "NaN for a cell angle": cif().replace("_cell_angle_gamma 120", "_cell_angle_gamma nan"),
     "infinite cell": cif().replace("_cell_length_c 6.7", "_cell_length_c inf"),
     "cell in a loop": cif(P1, cell="").replace("loop_", "loop_\n_cell_length_a\n4\nloop_", 1),
     "no column": without("_atom_site_fract_z").replace(" 0.2492", "").replace("0 0 0", "0 0"),
