@@ -28,8 +28,10 @@ HIDDEN_DIM = 32
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--sigmas", nargs="+", type=float, default=[0.05, 0.1, 0.2, 0.5], help="0 is no pretraining")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--sigmas", nargs="+", type=float, default=[0.0, 0.05, 0.1, 0.2, 0.5], help="Å; 0 is no pretraining"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
     parser.add_argument("--limit", type=int, default=4000, help="crystals of the corpus")
     parser.add_argument("--epochs", type=int, default=4, help="of pretraining")
     parser.add_argument("--finetuning-epochs", type=int, default=25)
@@ -46,17 +48,19 @@ def main() -> None:
     settings = joblib.hash([HIDDEN_DIM, options.limit, options.epochs, options.finetuning_epochs])[:8]
 
     rows = [
-        {"sigma": sigma, "seed": seed, "settings": settings} for seed in options.seeds for sigma in [0, *options.sigmas]
+        {"sigma": f"{sigma:g}", "seed": seed, "settings": settings}
+        for seed in options.seeds
+        for sigma in options.sigmas
     ]
     for row in rows:
         if results.has(row):
             continue
-        seed = row["seed"]
+        seed, sigma = row["seed"], float(row["sigma"])
         embedder = PretrainedCrystalEmbedder(
-            "cdssl", weights=None, hidden_dim=HIDDEN_DIM, task_params={"sigma": row["sigma"] or 0.5}, batch_size=64,
+            "cdssl", weights=None, hidden_dim=HIDDEN_DIM, task_params={"sigma": sigma or 0.5}, batch_size=64,
             max_epochs=options.epochs, random_state=seed, verbose=1, device="cpu",
         )  # fmt: skip
-        if row["sigma"] == 0:  # a single step on a few crystals: the weights stay what they were drawn as
+        if sigma == 0:  # a single step on a few crystals: the weights stay what they were drawn as
             embedder.set_params(max_epochs=1, learning_rate=1e-12, weight_decay=0)
             embedder.fit(corpus[:8])
             embedder.elements_ = np.array(corpus.elements)
@@ -73,11 +77,11 @@ def main() -> None:
         mae = abs(model.predict(graphs[test]) - y[test]).mean()
         loss = min((epoch["valid_loss"] for epoch in embedder.history_ if "valid_loss" in epoch), default=np.nan)
         results.append({**row, "valid_loss": float(loss), "mae": float(mae), "r2_log_volume": float(r2)})
-    frame = results.select(rows).astype({"sigma": float})
-    table = frame.groupby("sigma")[["valid_loss", "mae", "r2_log_volume"]].mean()
-    print(markdown(["σ, Å", "validation loss", "MAE log10 G", "R² log volume"], [
-        [sigma or "not pretrained", *(f"{value:.3g}" for value in line)] for sigma, line in table.iterrows()
-    ]))  # fmt: skip
+    lines = []
+    for sigma, part in results.select(rows).groupby("sigma", sort=False):
+        cells = [f"{part[name].mean():.3f} ± {part[name].std():.3f}" for name in ("mae", "r2_log_volume")]
+        lines.append([f"{sigma} Å" if float(sigma) else "not pretrained", *cells])
+    print(markdown(["σ", "MAE log10 G", "R² log volume"], lines))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend mo
 
 def _report(sender: Any, function: Callable, args: tuple) -> None:
     torch.set_num_threads(1)  # the threads of the parent are not forked
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs deaf to Ctrl-C
     warnings.simplefilter("ignore")
     try:
         sender.send((function(*args), None))
