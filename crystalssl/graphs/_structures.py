@@ -124,7 +124,7 @@ def _to_structure(item: Any, index: int) -> Structure:
 
 
 def _check_site_counts(path: str) -> None:
-    """Raise ValueError if a POSCAR announces more sites than it has lines: pymatgen makes a list of that length first."""
+    """Raise ValueError if a POSCAR announces more sites than it has lines; pymatgen would first list them all."""
     name = os.path.basename(path)
     if not ("POSCAR" in name or "CONTCAR" in name or name.endswith(".vasp")):
         return
