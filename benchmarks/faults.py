@@ -4,7 +4,7 @@ Every fault happens ten times, at random moments, in processes of its own; each 
 one of them. Needs a system that forks (Linux, macOS). Disks are full for real where a small file system can be mounted
 (root on Linux); elsewhere files may not grow (RLIMIT_FSIZE).
 
-    python benchmarks/faults.py [--moments 10] [--seed 0]
+    python benchmarks/faults.py [--moments 10] [--seed 0] [--crystals 80] [--epochs 30]
 """
 
 from __future__ import annotations
@@ -383,12 +383,14 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results (default: %(default)s)")
     parser.add_argument("--moments", type=int, default=10, help="how often each fault happens")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--crystals", type=int, default=80, help="size of the corpus")
+    parser.add_argument("--epochs", type=int, default=30, help="of the pretraining")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=[*FAULTS])
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(args.results / "faults.csv", ["run", "fault", "moment"])
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    work, failures = Work(), 0
+    work, failures = Work(args.crystals, args.epochs), 0
     for fault in args.faults:
         shares = np.random.default_rng(args.seed).random(args.moments)
         for share in shares:

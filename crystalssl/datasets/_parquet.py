@@ -129,12 +129,14 @@ def _read_table(path: str | os.PathLike[str], columns: Sequence[str] | None) -> 
             names = [*_LAYOUT, *labels]
             # Group by group, since pyarrow cannot read some nested columns across row groups in one go.
             groups = [file.read_row_group(number, columns=names) for number in range(file.num_row_groups)]
-            return pyarrow.concat_tables(groups or [file.read(columns=names)]), labels
+            table = pyarrow.concat_tables(groups or [file.read(columns=names)])
+            table.validate(full=True)  # else text that is no UTF-8 and wrong list lengths are met later, or never
+            return table, labels
     except DatasetError:
         raise
     except FileNotFoundError as error:
         raise DatasetError(f"There is no file {path}.") from error
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as a Parquet file ({error}).") from error
 
 

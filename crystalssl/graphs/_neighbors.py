@@ -6,6 +6,7 @@ search when done per crystal, are done in one sort for a whole chunk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ SHELL_TOLERANCE = 1e-4
 _PERIODIC = np.ones(3, dtype=np.int64)
 _MAX_POINTS = 2e7  # periodic images of atoms that a search may go through; real crystals have some thousand
 _MAX_BOXES = 1e6  # boxes that a search may divide space into
+_NEAR = 20  # cells from the origin; sites beyond are moved into the cell for the search
 _MAX_CELLS = 1e6  # cells between an atom and the origin; beyond, coordinates lose the digits that distances need
 
 
@@ -47,21 +49,21 @@ def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     lattice, positions = crystal.lattice, crystal.positions
-    shortest = float(np.sqrt((lattice * lattice).sum(axis=1).min()))
-    if shortest < MIN_DISTANCE:
-        raise _too_close(index, (0, 0), shortest)
-    inverse = np.linalg.inv(lattice)
-    cells = np.floor(positions @ inverse)
-    far = np.abs(cells).max()
-    if far > _MAX_CELLS:
-        raise _too_skewed(index)
-    if far > 1:
+    lengths, heights = _lengths_and_heights(lattice)
+    if min(lengths) < MIN_DISTANCE:
+        raise _too_close(index, (0, 0), min(lengths))
+    farthest = max(float(positions.max()), -float(positions.min()))  # along one axis
+    cells, wide = None, radius
+    if farthest > _NEAR * min(heights):
+        cells = np.floor(positions @ np.linalg.inv(lattice))
+        if np.abs(cells).max() > _MAX_CELLS:
+            raise _too_skewed(index)
         positions = positions - cells @ lattice
-    extent = positions.max(axis=0) - positions.min(axis=0)
-    wide = radius
-    while (extent / wide + 2).prod() > _MAX_BOXES:  # mostly vacuum: larger boxes cost nothing
-        wide *= 1.5
-    if len(positions) * (2 * wide * np.sqrt((inverse * inverse).sum(axis=0)) + 1).prod() > _MAX_POINTS:
+    if (2 * farthest / wide + 2) ** 3 > _MAX_BOXES:
+        extent = positions.max(axis=0) - positions.min(axis=0)
+        while (extent / wide + 2).prod() > _MAX_BOXES:  # mostly vacuum: larger boxes cost nothing
+            wide *= 1.5
+    if len(positions) * math.prod(2 * wide / height + 1 for height in heights) > _MAX_POINTS:
         raise _too_skewed(index)
 
     centers, neighbors, images, distances = find_points_in_spheres(
@@ -70,9 +72,20 @@ def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
     if wide > radius:
         near = distances <= radius
         centers, neighbors, images, distances = centers[near], neighbors[near], images[near], distances[near]
-    if far > 1:
+    if cells is not None:
         images = images + cells[centers] - cells[neighbors]
     return centers, neighbors, images, distances
+
+
+def _lengths_and_heights(lattice: np.ndarray) -> tuple[list[float], list[float]]:
+    """Lengths of the lattice vectors and distances of the lattice planes, in Å; plain floats are faster than numpy."""
+    rows = lattice.tolist()
+    volume = abs(cell_volume(lattice))
+    lengths, heights = [], []
+    for (ax, ay, az), (bx, by, bz), (cx, cy, cz) in ((rows[i], rows[i - 2], rows[i - 1]) for i in range(3)):
+        lengths.append(math.sqrt(ax * ax + ay * ay + az * az))
+        heights.append(volume / math.hypot(by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx))
+    return lengths, heights
 
 
 def _candidates(crystal: CrystalArrays, recipe: GraphRecipe, index: int) -> _Pairs:
@@ -177,10 +190,10 @@ def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_ind
 
 def check_distances(crystal: CrystalArrays, index: int) -> None:
     """Raise InvalidStructureError if two atoms are closer than 0.1 Å."""
-    centers, neighbors, _, distances = _search(crystal, MIN_DISTANCE, index)
-    for center, neighbor, distance in zip(centers, neighbors, distances, strict=True):
-        if distance > 1e-8 or center != neighbor:
-            raise _too_close(index, (int(center), int(neighbor)), float(distance))
+    # Ten times the distance, since the compiled search divides the cell into boxes of that size.
+    centers, neighbors, _, distances = _search(crystal, 10 * MIN_DISTANCE, index)
+    for pair in np.flatnonzero((distances < MIN_DISTANCE) & ((distances > 1e-8) | (centers != neighbors))):
+        raise _too_close(index, (int(centers[pair]), int(neighbors[pair])), float(distances[pair]))
 
 
 def _too_close(index: int, pair: tuple[int, int], distance: float) -> InvalidStructureError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -130,9 +131,25 @@ def _read_file(item: str | os.PathLike, index: int) -> CifCrystal | Structure:
 
         from pymatgen.core import Structure
 
+        _check_site_counts(path)
         return Structure.from_file(path)
     except Exception as error:  # readers raise whatever their format's parser raises
         raise InvalidStructureError(f"item {index}: cannot read a crystal from {path!r}: {error}", index) from error
+
+
+def _check_site_counts(path: str) -> None:
+    """Raise ValueError if a POSCAR announces more sites than it has lines; pymatgen would first list them all."""
+    name = os.path.basename(path)
+    if not ("POSCAR" in name or "CONTCAR" in name or name.endswith(".vasp")):
+        return
+    from monty.io import zopen
+
+    with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    for line in lines[5:7]:
+        n_sites = sum(int(word) for word in line.split() if word.isdecimal())
+        if n_sites > len(lines):
+            raise ValueError(f"it announces {n_sites} sites on {len(lines)} lines")
 
 
 def crystal_arrays(item: Any, index: int = 0) -> CrystalArrays:
@@ -188,10 +205,11 @@ def check_arrays(crystal: CrystalArrays, index: int = 0) -> CrystalArrays:
             "its lattice in Å?",
             index,
         )
-    longest = float(np.sqrt((lattice * lattice).sum(axis=1).max()))
+    longest = max(math.hypot(*vector) for vector in lattice.tolist())
     if longest > MAX_LENGTH:
         raise InvalidStructureError(f"item {index}: the cell is {longest:.3g} Å long; is its lattice in Å?", index)
-    if not np.isfinite(crystal.positions).all():
+    # The sum is one pass, but may be infinite though no coordinate is.
+    if not (np.isfinite(crystal.positions.sum()) or np.isfinite(crystal.positions).all()):
         atom = int(np.flatnonzero(~np.isfinite(crystal.positions).all(axis=1))[0])
         raise InvalidStructureError(f"item {index}: atom {atom} has NaN or infinite coordinates", index)
     return crystal
@@ -218,8 +236,9 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
     NotACrystalError
         If `X` is not such a collection (a bare `Structure`, a matrix of sites, …) or an item is not a crystal.
     InvalidStructureError
-        If an item is empty, disordered, has NaN or infinite coordinates, no volume, two atoms closer than 0.1 Å, or
-        an element that is not in `elements`. The message names the item, and so does the exception's `index`.
+        If an item is empty, disordered, has NaN or infinite coordinates, no volume, less than 0.1 Å³ per atom, a cell
+        longer than 10,000 Å, two atoms closer than 0.1 Å, or an element that is not in `elements`. The message names
+        the item, and so does the exception's `index`.
 
     Examples
     --------

@@ -168,6 +168,20 @@ def test_not_parquet_and_not_there(tmp_path, write):
         read_optimade_parquet(tmp_path / "absent.parquet")
 
 
+@pytest.mark.parametrize("old", [b"chemical_formula_reduced", b"made-up"])
+def test_text_that_is_no_text(write, old):
+    """In the names of the columns, and in a column that is handed through."""
+    columns = table_of(CRYSTALS)
+    columns["note"] = ["made-up"] * len(CRYSTALS)
+    path = write(columns, compression="none", use_dictionary=False, write_statistics=False)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, b"\xe1" + old[1:]))
+    with pytest.raises(DatasetError, match="cannot be read as a Parquet file") as caught:
+        read_optimade_parquet(path)
+    assert str(path) in str(caught.value)
+
+
 def test_without_pyarrow(write, monkeypatch):
     path = write(table_of(CRYSTALS))
     real = builtins.__import__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 from pathlib import Path
@@ -130,6 +131,19 @@ def test_unreadable_file_is_named(tmp_path):
             read()
         assert caught.value.index == 1
         assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "x.vasp", "CONTCAR.gz"])
+def test_poscar_that_announces_too_many_sites_is_refused_before_it_takes_all_memory(tmp_path, name):
+    text = "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n400000000 1\ndirect\n0 0 0\n.5 .5 .5\n"
+    opener = gzip.open if name.endswith(".gz") else open
+    with opener(tmp_path / name, "wt") as file:
+        file.write(text)
+    with pytest.raises(InvalidStructureError, match=f"{name}.*it announces 400000001 sites on 10 lines"):
+        check_structures([tmp_path / name])
+    with opener(tmp_path / name, "wt") as file:
+        file.write(text.replace("400000000", "1"))
+    assert check_structures([tmp_path / name])[0].formula == "Cs1 Cl1"
 
 
 def test_folder_is_not_a_file(tmp_path):
