@@ -113,9 +113,7 @@ def seconds_of_search(structures: list[Any], radii: list[float], rounds: int = 3
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     periodic = np.ones(3, dtype=np.int64)
-    arrays = [
-        (np.array(s.cart_coords), np.array(s.lattice.matrix), float(r)) for s, r in zip(structures, radii, strict=True)
-    ]
+    arrays = [(np.array(s.cart_coords), np.array(s.lattice.matrix)) for s in structures]
     times = []
     for _ in range(rounds):
         started = time.process_time()

@@ -54,7 +54,7 @@ def verdict(rows: Rows, peer: str) -> str:
     where = [row["threads"] for row in rows if met(row, peer)]
     if len(where) == len(rows):
         return "yes"
-    return f"on {where[0]} only" if where else "no"
+    return f"on {where[0]} thread{'s' if where[0] > 1 else ''} only" if where else "no"
 
 
 def _ratio(number: float) -> str:
@@ -120,10 +120,7 @@ def report(results: dict[str, Any], parts: list[str]) -> str:
     """Return everything, in Markdown."""
     groups = all_groups(results, parts)
     blocks = [summary(groups)]
-    machines = {}
-    for part, measured in results["parts"].items():
-        machines.setdefault(f"{measured['machine']}; load average {measured['load_average']:.1f}", []).append(part)
-    blocks.append("\n".join(f"- {machine}: {', '.join(names)}" for machine, names in machines.items()))
+    blocks.append(circumstances(results))
     limits = results["parts"].get("limits")
     if limits:
         blocks.append(limits_table(limits["limits"]))
@@ -131,6 +128,14 @@ def report(results: dict[str, Any], parts: list[str]) -> str:
     if "gpu" in results["parts"]:
         blocks.append(gpu_table(results["parts"]["gpu"]))
     return "\n\n".join(blocks)
+
+
+def circumstances(results: dict[str, Any]) -> str:
+    """Return on which machine each part was measured, and what else it was doing."""
+    machines: dict[str, list[str]] = {}
+    for part, measured in results["parts"].items():
+        machines.setdefault(measured["machine"], []).append(f"{part} {measured['load_average']:.1f}")
+    return "\n".join(f"{name}. Load averages: {', '.join(parts)}." for name, parts in machines.items())
 
 
 def limits_table(limits: dict[str, float]) -> str:

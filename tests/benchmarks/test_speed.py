@@ -109,7 +109,7 @@ def test_parts_replace_their_own_results_only(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["speed.json"]
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(4, "yes"), (2, "on 2 only"), (1, "no")])
+@pytest.mark.parametrize(("ratio", "verdict"), [(4, "yes"), (2, "on 2 threads only"), (1, "no")])
 def test_report_says_which_goals_are_met_and_who_is_missing(ratio, verdict):
     from _speed.results import report
 
