@@ -39,10 +39,9 @@ KEYS = ["task", "crystals", "jobs", "threads"]
 SHARD = 20_000  # crystals per saved folder
 CORPUS = 28_801
 MIB = 2**20
-THREADS = 2
 # One epoch of 10,000 crystals says what one of a million takes.
 CASES: list[dict[str, Any]] = [
-    {"task": task, "crystals": crystals, "jobs": jobs, "threads": THREADS}
+    {"task": task, "crystals": crystals, "jobs": jobs}
     for task, sizes, jobs in (
         ("build", (1_000, 10_000, CORPUS, 100_000), 1),
         ("build", (10_000, CORPUS), 2),
@@ -287,6 +286,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--most", type=int, default=1_000_000, help="largest number of crystals (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md and docs/figures/scaling.png")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
@@ -298,6 +298,7 @@ def main() -> None:
     if not options.report:
         data_file(options.data, "mp_pretrain.parquet")
         for case in CASES:
+            case = {**case, "threads": options.threads}
             if case["task"] not in options.tasks or case["crystals"] > options.most or results.has(case):
                 continue
             print(f"{case} …", file=sys.stderr, flush=True)
@@ -307,6 +308,7 @@ def main() -> None:
                 sys.exit(f"{case} failed with exit status {done.returncode}")
             results.append(json.loads(done.stdout.splitlines()[-1]))
     rows = results.read()
+    rows = rows[rows["threads"] == str(options.threads)]
     text = report(rows)
     print(text)
     if options.docs:

@@ -57,7 +57,8 @@ def _panel(ax: plt.Axes, bars: list[tuple[str, str, Rows]], label: str, logarith
         first, *others = rows
         found = first["contenders"][peer]["ratio"]
         color = NO_GOAL if peer not in first["goals"] else MET if met(first, peer) else MISSED
-        ax.barh(y, found, color=color, height=0.62)
+        start = 1 if logarithmic else 0
+        ax.barh(y, found - start, left=start, color=color, height=0.62)
         largest = found
         for row in others:
             ax.plot(row["contenders"][peer]["ratio"], y, "o", color="black", markersize=4)
@@ -76,6 +77,7 @@ def _panel(ax: plt.Axes, bars: list[tuple[str, str, Rows]], label: str, logarith
     if logarithmic:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        ax.set_xlim(right=ax.get_xlim()[1] * 1.5)
+        left, right = ax.get_xlim()
+        ax.set_xlim(min(left, 0.8), right * 1.5)
     else:
         ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.08)
