@@ -205,11 +205,11 @@ def slope(crystals: Any, cost: Any) -> float:
     return float(np.polyfit(np.log(np.asarray(crystals, float)), np.log(np.asarray(cost, float)), 1)[0])
 
 
-def marginal(crystals: Any, cost: Any) -> float:
-    """Return by how much a cost grows per crystal, between the fewest and the most crystals."""
-    crystals, cost = np.asarray(crystals, float), np.asarray(cost, float)
-    order = np.argsort(crystals)
-    return float(np.diff(cost[order[[0, -1]]])[0] / np.diff(crystals[order[[0, -1]]])[0])
+def marginal(size: Any, cost: Any) -> float:
+    """Return by how much a cost grows with a size, between the two largest: batches' own memory grows before that."""
+    size, cost = np.asarray(size, float), np.asarray(cost, float)
+    last = np.argsort(size)[-2:]
+    return float(np.diff(cost[last])[0] / np.diff(size[last])[0])
 
 
 def report(rows: pd.DataFrame) -> str:
@@ -261,6 +261,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     rows = rows.astype({"crystals": int, "jobs": int})
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
@@ -275,7 +276,12 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     for ax, label in zip(axes, ("wall time (s)", "memory on top (MiB)"), strict=True):
         ax.set(xscale="log", yscale="log", xlabel="crystals", ylabel=label)
         ax.grid(alpha=0.3)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}" if x < 1e6 else f"{x:,.0f}"))
+            axis.set_minor_formatter(NullFormatter())
         ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylim(bottom=min(1, rows["seconds"].min()))
+    axes[1].set_ylim(bottom=1)  # less is noise
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

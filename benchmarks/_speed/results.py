@@ -12,6 +12,9 @@ from .race import met
 
 Rows = list[dict[str, Any]]
 
+_BUSY = 2.5
+"""Load average beyond which more than our own two threads were computing."""
+
 
 def load(path: Path) -> dict[str, Any]:
     """Return the parts measured so far."""
@@ -135,7 +138,10 @@ def circumstances(results: dict[str, Any]) -> str:
     machines: dict[str, list[str]] = {}
     for part, measured in results["parts"].items():
         machines.setdefault(measured["machine"], []).append(f"{part} {measured['load_average']:.1f}")
-    return "\n".join(f"{name}. Load averages: {', '.join(parts)}." for name, parts in machines.items())
+    lines = [f"{name}. Load averages: {', '.join(parts)}." for name, parts in machines.items()]
+    if any(measured["load_average"] > _BUSY for measured in results["parts"].values()):
+        lines.append("**Others were computing at the same time: a preliminary measurement.**")
+    return "\n".join(lines)
 
 
 def limits_table(limits: dict[str, float]) -> str:
