@@ -1,0 +1,223 @@
+"""An epoch of supervised training: forward, backward and Adam on the same batches, with the same weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from crystalssl.encoders import ALIGNN, CGCNN, GIN, Encoder, GatedGCN
+from crystalssl.encoders.deepergatgnn import DeeperGATGNN
+
+from .data import Crystals
+from .limits import gemm_limit
+from .packages import Alignn, Matgl, copy_alignn, copy_megnet
+from .peers import find
+from .plain import PlainGatedGCN, PublishedCGCNN, PyGCGCNN, PyGDeeperGATGNN, PyGGIN
+from .race import AT_LEAST, OURS, Differs, Pace, compare, same_numbers
+
+BATCH_SIZE = 128
+TOLERANCE = 1e-4  # of outputs, relative to the largest
+_SEED = 0
+
+
+class WithHead(nn.Module):
+    """An encoder, or a network that stands for one, with a small head on its vectors of crystals."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.head = copy.deepcopy(head)
+
+    def forward(self, batch: Batch) -> Tensor:
+        encoded = self.encoder(batch)
+        return self.head(encoded.graph if isinstance(self.encoder, Encoder) else encoded)
+
+
+def make_head(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 128), nn.SiLU(), nn.Linear(128, 1))
+
+
+def epoch(model: nn.Module, inputs: list[Any], targets: list[Tensor]) -> Callable[[], None]:
+    """Return a function that trains a model on all batches once."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model.train()
+
+    def train() -> None:
+        for batch, y in zip(inputs, targets, strict=True):
+            optimizer.zero_grad()
+            F.l1_loss(model(batch), y).backward()
+            optimizer.step()
+
+    return train
+
+
+@torch.no_grad()
+def outputs_agree(what: str, model: nn.Module, batch: Any, peer: nn.Module, peers_batch: Any) -> float:
+    """Return by how much the outputs of two models differ in evaluation, or raise `Differs`."""
+    found, expected = model.eval()(batch), peer.eval()(peers_batch)
+    if not expected.std() > 1e-3 * expected.abs().max():
+        raise Differs(f"{what}: the peer predicts the same for all crystals, so that nothing can be told from it")
+    return same_numbers(what, found, expected, TOLERANCE)
+
+
+def train_row(
+    name: str,
+    model: nn.Module,
+    peers: dict[str, tuple[nn.Module, list[Any]]],
+    batches: list[Batch],
+    pace: Pace,
+    threads: int,
+    **row: Any,
+) -> dict[str, Any]:
+    """Race our model against peers, which come with their inputs; the limit is that of its matrix products."""
+    targets = [batch.y for batch in batches]
+    n_crystals = sum(batch.num_graphs for batch in batches)
+    models = {OURS: (model, batches), **peers}
+    # The weights move while flops are counted: of a copy.
+    limit = gemm_limit(epoch(copy.deepcopy(model), batches, targets), threads)
+    return compare(
+        name,
+        {key: epoch(*parts, targets) for key, parts in models.items()},
+        work=n_crystals, unit="crystals", threads=threads, pace=pace, limit=limit, **row,
+    )  # fmt: skip
+
+
+def time_cgcnn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """CGCNN against its published layer and PyG's, with our expansion of distances and with that of a user."""
+    batches = crystals.batches(size, BATCH_SIZE, "cgcnn")
+    torch.manual_seed(_SEED)
+    encoder = CGCNN()
+    for conv in encoder.convs:  # statistics of which nothing cancels
+        conv.gate_norm.running_mean.normal_(0, 0.3)
+        conv.core_norm.running_mean.normal_(0, 0.3)
+    head = make_head(encoder.graph_dim)
+    model = WithHead(encoder, head)
+    published, pyg = PublishedCGCNN(encoder), PyGCGCNN(encoder)
+    loaded = [batch.clone() for batch in batches]
+    for batch in loaded:
+        batch.gaussians = published.published_gaussians(batch)
+    peers = {
+        "published layer": (WithHead(published, head), loaded),
+        "published layer, our Gaussians": (WithHead(published, head), batches),
+        "PyG CGConv": (WithHead(PyGCGCNN(encoder, own_gaussians=True), head), batches),
+        "PyG CGConv, our Gaussians": (WithHead(pyg, head), batches),
+    }
+    worst = max(
+        outputs_agree(name, model, batches[0], peer, inputs[0])
+        for name, (peer, inputs) in peers.items()
+        if name.startswith("published")
+    )
+    n_edges = sum(batch.edge_index.shape[1] for batch in batches)
+    for n in threads:
+        yield train_row(
+            "training CGCNN", copy.deepcopy(model),
+            {name: (copy.deepcopy(peer), inputs) for name, (peer, inputs) in peers.items()}, batches, pace, n,
+            goals=dict.fromkeys(peers, (AT_LEAST, 4)),
+            checked=f"outputs with the published layer within {worst:.0e}; the same {n_edges:,} edges",
+        )  # fmt: skip
+
+
+def time_megnet(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """MEGNet against matgl's."""
+    matgl, excuse = find("matgl.models")
+    batches = crystals.batches(size, BATCH_SIZE, "megnet")
+    torch.manual_seed(_SEED)
+    if matgl is None:
+        from crystalssl.encoders import MEGNet
+
+        encoder = MEGNet()
+        model = WithHead(encoder, make_head(encoder.graph_dim))
+        for n in threads:
+            yield train_row("training MEGNet", model, {}, batches, pace, n, checked="alone", missing={"matgl": excuse})
+        return
+    peer = Matgl()
+    inputs = [Matgl.read(batch) for batch in batches]
+    model = WithHead(copy_megnet(peer), peer.head)
+    difference = outputs_agree("MEGNet", model, batches[0], peer, inputs[0])
+    for n in threads:
+        yield train_row(
+            "training MEGNet", copy.deepcopy(model), {"matgl": (copy.deepcopy(peer), inputs)}, batches, pace, n,
+            goals={"matgl": (AT_LEAST, 3)}, checked=f"outputs within {difference:.0e}",
+        )  # fmt: skip
+
+
+def time_alignn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """ALIGNN against the authors', line graph included, in our default size and in the paper's."""
+    module, excuse = find("alignn.models.alignn_atomwise_pure")
+    sizes = {
+        "64 wide, 2+2 layers": ({}, size // 8),
+        "256 wide, 4+4 layers": ({"hidden_dim": 256, "n_layers": 4, "n_gcn_layers": 4}, size // 64),
+    }
+    for name, (params, n_crystals) in sizes.items():
+        batches = crystals.batches(max(n_crystals, 4), 32, "alignn")
+        torch.manual_seed(_SEED)
+        encoder = ALIGNN(**params)
+        if module is None:
+            model, checked = WithHead(encoder, make_head(encoder.graph_dim)), "alone"
+            peers: dict[str, tuple[nn.Module, list[Any]]] = {}
+        else:
+            peer = Alignn(encoder)
+            copy_alignn(peer, encoder)
+            model, peers = WithHead(encoder, peer.head), {"alignn": (peer, batches)}
+            difference = outputs_agree("ALIGNN", model, batches[0], peer, batches[0])
+            checked = f"outputs within {difference:.0e}"
+        for n in threads:
+            yield train_row(
+                f"training ALIGNN, {name}", *copy.deepcopy((model, peers)), batches, pace, n,
+                goals={"alignn": (AT_LEAST, 3)}, checked=checked, missing={} if module else {"alignn": excuse},
+            )  # fmt: skip
+
+
+def time_deepergatgnn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """DeeperGATGNN against the authors' layer in PyG's `MessagePassing`."""
+    encoder = _seeded(DeeperGATGNN, readout="mean")
+    yield from _against_plain(
+        "training DeeperGATGNN", encoder, "PyG MessagePassing", PyGDeeperGATGNN, 3, crystals, pace, threads, size
+    )
+
+
+def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """GatedGCN against its equations; there is no peer."""
+    encoder = _seeded(GatedGCN, readout="mean")
+    yield from _against_plain(
+        "training GatedGCN", encoder, "plain PyTorch", PlainGatedGCN, None, crystals, pace, threads, size
+    )
+
+
+def time_gin(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """GIN against PyG's `GINEConv`."""
+    encoder = _seeded(GIN, readout="mean")
+    yield from _against_plain("training GIN", encoder, "PyG GINEConv", PyGGIN, None, crystals, pace, threads, size)
+
+
+def _seeded(encoder_class: type[Encoder], **params: Any) -> Encoder:
+    torch.manual_seed(_SEED)
+    return encoder_class(**params)
+
+
+def _against_plain(
+    name: str,
+    encoder: Encoder,
+    peers_name: str,
+    plain: type[nn.Module],
+    goal: float | None,
+    crystals: Crystals,
+    pace: Pace,
+    threads: list[int],
+    size: int,
+) -> Iterator[dict[str, Any]]:
+    batches = crystals.batches(size, BATCH_SIZE, encoder.name)
+    head = make_head(encoder.graph_dim)
+    model, peer = WithHead(encoder, head), WithHead(plain(encoder), head)
+    difference = outputs_agree(name, model, batches[0], peer, batches[0])
+    for n in threads:
+        yield train_row(
+            name, copy.deepcopy(model), {peers_name: (copy.deepcopy(peer), batches)}, batches, pace, n,
+            goals={peers_name: (AT_LEAST, goal)} if goal else None, checked=f"outputs within {difference:.0e}",
+        )  # fmt: skip
