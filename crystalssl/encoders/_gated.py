@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crystalssl.encoders._kernels import Topology, gated_mean, pair_linear
+from crystalssl.encoders._kernels import Topology, gated_convolution
 
 __all__ = ["EdgeGatedConv"]
 
@@ -38,9 +38,7 @@ class EdgeGatedConv(nn.Module):
         self, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Update the vectors of the nodes, and those of the edges."""
-        of_center, of_neighbor, values, own = self.nodes(x).chunk(4, dim=1)
-        logits = pair_linear(of_center, of_neighbor, edges, self.edge.weight, topology)
-        x = x + F.silu(self.node_norm(own + gated_mean(logits, envelope, values, topology)))
-        if self.edge_norm is not None:
-            edges = edges + F.silu(self.edge_norm(logits))
-        return x, edges
+        messages, updated = gated_convolution(
+            self.nodes(x), edges, self.edge.weight, self.edge_norm, envelope, topology
+        )
+        return x + F.silu(self.node_norm(messages)), edges if updated is None else updated

@@ -2,12 +2,19 @@
 
 On CPUs, indexing rows (``x[index]``) and scattering them back (``index_add_``) cost several times more than the
 arithmetic between them. `embedding_bag` sums groups of rows in one pass without temporaries; over edges grouped by
-neighbour beforehand it also does the backward pass of a gather. The obvious implementations are in the tests.
+neighbour beforehand it also does the backward pass of a gather.
+
+An elementwise operation on an array of one row per edge takes several times longer than on as many numbers that are
+still in the cache from the operation before. Where nothing but such operations follow each other, they are done on a
+chunk of rows, then on the next. The obvious implementations are in the tests.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +22,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
-__all__ = ["Topology", "gated_mean", "gaussian_expansion", "normalised_gated_sum", "pair_linear", "segment_sum"]
+__all__ = [
+    "Topology",
+    "gated_convolution",
+    "gaussian_expansion",
+    "normalised_gated_sum",
+    "pair_linear",
+    "pair_sum",
+    "pair_sum_backward",
+    "row_chunks",
+    "segment_attention",
+    "segment_statistics",
+    "segment_sum",
+]
+
+_CHUNK = 1024
+"""Rows of which a few arrays stay in the cache."""
+_PARTIAL_SUM = 64
+"""Rows that are added up one by one."""
 
 
-class Topology(NamedTuple):
+def row_chunks(x: Tensor) -> list[slice]:
+    """Cut rows that have nothing to do with each other into chunks; on a GPU into one."""
+    size = _CHUNK if x.device.type == "cpu" else max(len(x), 1)
+    return [slice(start, start + size) for start in range(0, len(x), size)]
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
     """Who is whose neighbour, in the forms that the kernels read; made once per batch, shared by all layers."""
 
     pairs: Tensor  # (n_edges, 2): row of the centre, and of the neighbour, in a table of 2 * n_atoms rows
@@ -33,6 +64,11 @@ class Topology(NamedTuple):
         neighbors, centers = batch.edge_index
         pairs = torch.stack([centers, neighbors + batch.z.numel()], dim=1)
         return cls(pairs, centers, batch.edge_ptr, batch.neighbor_order, batch.neighbor_ptr)
+
+    @cached_property
+    def neighbors(self) -> Tensor:
+        """The neighbour of every edge, of shape (n_edges,)."""
+        return self.pairs[:, 1] - (len(self.edge_ptr) - 1)
 
 
 def gaussian_expansion(distances: Tensor, centers: Tensor, width: float) -> Tensor:
@@ -49,12 +85,33 @@ def gaussian_expansion(distances: Tensor, centers: Tensor, width: float) -> Tens
     """
     # Numbers too small for normal floating point would make this 40 times slower, and then every product that they
     # enter. They are kept out of the exponential, and their results (below 1e-26) set to zero.
-    exponents = ((distances[:, None] - centers) / width).square_().neg_().clamp_(min=-80)
-    return F.threshold(exponents.exp_(), 1e-26, 0.0, inplace=True)
+    expanded = torch.empty(
+        len(distances), len(centers), dtype=torch.result_type(distances, centers), device=distances.device
+    )
+    for rows in row_chunks(expanded):
+        exponents = torch.sub(distances[rows, None], centers).div_(width).square_().neg_().clamp_(min=-80)
+        expanded[rows] = F.threshold(exponents.exp_(), 1e-26, 0.0)
+    return expanded
 
 
 def _segment_sum(x: Tensor, order: Tensor, ptr: Tensor) -> Tensor:
     return F.embedding_bag(order, x, ptr, mode="sum", include_last_offset=True)
+
+
+def _sum_of_segments(x: Tensor, ptr: Tensor) -> Tensor:
+    return _segment_sum(x, torch.arange(len(x), device=x.device), ptr)
+
+
+def pair_sum(table: Tensor, pairs: Tensor) -> Tensor:
+    """Return ``table[i] + table[j]`` for every pair (i, j), rows of `pairs` (no gradient)."""
+    starts = torch.arange(0, pairs.numel(), 2, device=pairs.device)
+    return F.embedding_bag(pairs.view(-1), table, starts, mode="sum")
+
+
+def pair_sum_backward(grad: Tensor, topology: Topology) -> Tensor:
+    """Return the gradient of the table of :func:`pair_sum` over all pairs of a topology."""
+    by_neighbor = _segment_sum(grad, topology.neighbor_order, topology.neighbor_ptr)
+    return torch.cat([segment_sum(grad, topology), by_neighbor])
 
 
 class _PairLinear(torch.autograd.Function):
@@ -63,7 +120,7 @@ class _PairLinear(torch.autograd.Function):
         ctx.save_for_backward(edges, weight)
         ctx.topology = topology
         # The product accumulates onto the gathered rows, so that no second array of that size is made.
-        return F.embedding_bag(topology.pairs, table, mode="sum").addmm_(edges, weight.t())
+        return pair_sum(table, topology.pairs).addmm_(edges, weight.t())
 
     @staticmethod
     @once_differentiable
@@ -72,9 +129,7 @@ class _PairLinear(torch.autograd.Function):
         grad = grad.contiguous()
         grad_table = grad_edges = grad_weight = None
         if ctx.needs_input_grad[0]:
-            by_center = _segment_sum(grad, torch.arange(len(grad), device=grad.device), ctx.topology.edge_ptr)
-            by_neighbor = _segment_sum(grad, ctx.topology.neighbor_order, ctx.topology.neighbor_ptr)
-            grad_table = torch.cat([by_center, by_neighbor])
+            grad_table = pair_sum_backward(grad, ctx.topology)
         if ctx.needs_input_grad[1]:
             grad_edges = grad @ weight
         if ctx.needs_input_grad[2]:
@@ -182,56 +237,219 @@ def normalised_gated_sum(
     )  # fmt: skip
 
 
-class _GatedMean(torch.autograd.Function):
+class _GatedConvolution(torch.autograd.Function):
+    """Keeps the logits of all edges and the statistics of their norm; all else is computed again when it is needed.
+
+    Memory for arrays of one row per edge costs more time than most of what is computed in them, so they are few, and
+    reused in place.
+    """
+
     @staticmethod
-    def forward(ctx, logits, envelope, values, epsilon, topology):
-        gate = torch.sigmoid(logits)
-        weight = gate if envelope is None else gate * envelope
-        gathered = values.index_select(0, topology.pairs[:, 1] - len(values))
-        total = segment_sum(weight, topology).add_(epsilon)
-        mean = segment_sum(weight * gathered, topology).div_(total)
-        ctx.save_for_backward(gate, weight, gathered, total, mean)
+    def forward(ctx, projected, edges, weight, scale, shift, envelope, norm_epsilon, epsilon, topology):
+        of_center, of_neighbor, values, own = projected.chunk(4, dim=1)
+        logits = pair_sum(torch.cat([of_center, of_neighbor]), topology.pairs).addmm_(edges, weight.t())
+        weights = _open(logits, envelope)
+        total = segment_sum(weights, topology).add_(epsilon)
+        weights.mul_(values.index_select(0, topology.neighbors))
+        mean = segment_sum(weights, topology).div_(total)
+        updated: Tensor | None = None
+        statistics: list[Tensor] = []
+        if scale is not None:
+            updated, *statistics = torch.native_layer_norm(logits, scale.shape, scale, shift, norm_epsilon)
+            F.silu(updated, inplace=True).add_(edges)
+        ctx.save_for_backward(edges, weight, scale, shift, envelope, values, total, mean, logits, *statistics)
         ctx.topology = topology
-        return mean
+        return own + mean, updated
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
-        gate, weight, gathered, total, mean = ctx.saved_tensors
+    def backward(ctx, grad: Tensor, grad_updated: Any):
+        edges, weight, scale, shift, envelope, values, total, mean, logits, *statistics = ctx.saved_tensors
         topology = ctx.topology
         # Of Σ w v / (Σ w + ε): by w it is (v - mean) / (Σ w + ε), by v it is w / (Σ w + ε).
-        grad = (grad / total).index_select(0, topology.centers)
-        by_value = _segment_sum(grad * weight, topology.neighbor_order, topology.neighbor_ptr)
-        by_logit = mean.index_select(0, topology.centers)
-        torch.sub(gathered, by_logit, out=by_logit)
-        # The derivative of the weight by its logit is weight * (1 - gate).
-        by_logit.mul_(grad).mul_(weight)
-        return torch.addcmul(by_logit, by_logit, gate, value=-1, out=grad), None, by_value, None, None
+        by_value = _open(logits, envelope).mul_((grad / total).index_select(0, topology.centers))
+        by_logit = values.index_select(0, topology.neighbors)
+        scratch = mean.index_select(0, topology.centers)
+        by_logit.sub_(scratch).mul_(by_value)
+        # The derivative of a weight by its logit is weight * (1 - gate).
+        by_logit.addcmul_(by_logit, torch.sigmoid(logits, out=scratch), value=-1)
+        by_values = _segment_sum(by_value, topology.neighbor_order, topology.neighbor_ptr)
+        grad_scale = grad_shift = None
+        if scale is None:
+            grad_edges = by_logit @ weight
+        else:
+            normalised = torch.sub(logits, statistics[0], out=by_value).mul_(statistics[1])
+            torch.addcmul(shift, normalised, scale, out=normalised)
+            torch.ops.aten.silu_backward.grad_input(grad_updated, normalised, grad_input=normalised)
+            of_norm, grad_scale, grad_shift = torch.ops.aten.native_layer_norm_backward(
+                normalised, logits, scale.shape, *statistics, scale, shift, [True, True, True]
+            )
+            by_logit.add_(of_norm)
+            grad_edges = torch.addmm(grad_updated, by_logit, weight, out=of_norm)
+        grad_projected = torch.cat(
+            [
+                segment_sum(by_logit, topology),
+                _segment_sum(by_logit, topology.neighbor_order, topology.neighbor_ptr),
+                by_values,
+                grad,
+            ],
+            dim=1,
+        )
+        return grad_projected, grad_edges, by_logit.t() @ edges, grad_scale, grad_shift, None, None, None, None
 
 
-def gated_mean(
-    logits: Tensor, envelope: Tensor | None, values: Tensor, topology: Topology, epsilon: float = 1e-6
-) -> Tensor:
-    """Return the mean of the neighbours' values, weighed by gates: ``Σ_j w_ij v_j / (Σ_j w_ij + ε)``.
+def _open(logits: Tensor, envelope: Tensor | None) -> Tensor:
+    gate = torch.sigmoid(logits)
+    return gate if envelope is None else gate.mul_(envelope)
+
+
+def gated_convolution(
+    projected: Tensor,
+    edges: Tensor,
+    weight: Tensor,
+    norm: nn.LayerNorm | None,
+    envelope: Tensor | None,
+    topology: Topology,
+    epsilon: float = 1e-6,
+) -> tuple[Tensor, Tensor | None]:
+    """Return what an edge-gated convolution adds up at every atom, and the edges that it updates.
+
+    With the logits ``m_ij = a_i + b_j + edges @ weight.T`` and ``w_ij = sigmoid(m_ij) * envelope`` these are
+    ``u_i + Σ_j w_ij v_j / (Σ_j w_ij + ε)`` and ``edges + silu(norm(m_ij))``.
 
     Parameters
     ----------
-    logits : Tensor of shape (n_edges, d)
-        The weights are ``w = sigmoid(logits) * envelope``.
+    projected : Tensor of shape (n_atoms, 4 * d)
+        a, b, v and u of every atom, side by side.
+    edges : Tensor of shape (n_edges, d)
+    weight : Tensor of shape (d, d)
+    norm : LayerNorm or None
+        If None, edges are not updated, and None is returned for them.
     envelope : Tensor of shape (n_edges, 1) or None
         No gradient flows into it.
-    values : Tensor of shape (n_atoms, d)
     topology : Topology
     epsilon : float, default=1e-6
         Keeps the mean of no neighbours at zero.
 
     Returns
     -------
-    Tensor of shape (n_atoms, d)
+    nodes : Tensor of shape (n_atoms, d)
+    edges : Tensor of shape (n_edges, d) or None
     """
-    return _GatedMean.apply(logits, envelope, values, epsilon, topology)
+    scale, shift, norm_epsilon = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+    return _GatedConvolution.apply(projected, edges, weight, scale, shift, envelope, norm_epsilon, epsilon, topology)
 
 
 def segment_sum(x: Tensor, topology: Topology) -> Tensor:
     """Return the sum of the rows of `x`, one per edge, over the edges of each centre (no gradient)."""
-    return _segment_sum(x, torch.arange(len(x), device=x.device), topology.edge_ptr)
+    return _sum_of_segments(x, topology.edge_ptr)
+
+
+class _SegmentStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, index, ptr, names):
+        shape = len(ptr) - 1, x.shape[1]
+        results = []
+        for name in names:
+            if name == "mean":
+                # Of many rows in two steps, since the rounding errors of a running sum grow with its length.
+                cuts = torch.cat([ptr, torch.arange(0, len(x), _PARTIAL_SUM, device=x.device)]).unique()
+                total = _sum_of_segments(_sum_of_segments(x, cuts), torch.searchsorted(cuts, ptr))
+                results.append(total.div_(_sizes(ptr)))
+            else:
+                rows = index[:, None].expand_as(x)
+                results.append(x.new_zeros(shape).scatter_reduce_(0, rows, x, f"a{name}", include_self=False))
+        ctx.save_for_backward(x, index, ptr, *results)
+        ctx.names = names
+        return tuple(results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        x, index, ptr, *results = ctx.saved_tensors
+        grad_x = torch.zeros_like(x)
+        for name, result, grad in zip(ctx.names, results, grads, strict=True):
+            if name == "mean":
+                grad_x += (grad / _sizes(ptr)).index_select(0, index)
+            else:  # rows that share an extreme share its gradient
+                extreme = (x == result.index_select(0, index)).to(x.dtype)
+                share = grad / _sum_of_segments(extreme, ptr)
+                grad_x.addcmul_(extreme, share.index_select(0, index))
+        return grad_x, None, None, None
+
+
+def _sizes(ptr: Tensor) -> Tensor:
+    return ptr.diff().clamp_(min=1)[:, None]
+
+
+def segment_statistics(x: Tensor, index: Tensor, ptr: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """Return statistics of segments of rows; all are zero for segments without rows.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_rows, d)
+    index : Tensor of shape (n_rows,)
+        The segment of each row, ascending.
+    ptr : Tensor of shape (n_segments + 1,)
+        Where each segment starts, and at the end where the last one ends.
+    names : sequence of {"mean", "max", "min"}
+
+    Returns
+    -------
+    tuple of Tensor
+        Each of shape (n_segments, d).
+    """
+    return _SegmentStatistics.apply(x, index, ptr, names)
+
+
+class _SegmentAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, query, index, ptr):
+        scores = _row_products(x, query, index)
+        largest = scores.new_zeros(len(query)).scatter_reduce_(0, index, scores, "amax", include_self=False)
+        # Numbers too small for normal floating point would slow down all that follows.
+        weights = scores.sub_(largest.index_select(0, index)).clamp_(min=-80).exp_()
+        weights /= weights.new_zeros(len(query)).index_add_(0, index, weights).index_select(0, index)
+        result = _weighted_sum(x, weights, ptr)
+        ctx.save_for_backward(x, query, index, ptr, weights, result)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, query, index, ptr, weights, result = ctx.saved_tensors
+        of_scores = _row_products(x, grad, index).sub_((grad * result).sum(dim=1).index_select(0, index)).mul_(weights)
+        grad_x = torch.empty_like(x)
+        for rows in row_chunks(x):
+            torch.index_select(grad, 0, index[rows], out=grad_x[rows]).mul_(weights[rows, None])
+            grad_x[rows].addcmul_(query.index_select(0, index[rows]), of_scores[rows, None])
+        return grad_x, _weighted_sum(x, of_scores, ptr), None, None
+
+
+def _row_products(x: Tensor, other: Tensor, index: Tensor) -> Tensor:
+    products = x.new_empty(len(x))
+    for rows in row_chunks(x):
+        torch.sum(other.index_select(0, index[rows]).mul_(x[rows]), dim=1, out=products[rows])
+    return products
+
+
+def _weighted_sum(x: Tensor, weights: Tensor, ptr: Tensor) -> Tensor:
+    order = torch.arange(len(x), device=x.device)
+    return F.embedding_bag(order, x, ptr, mode="sum", per_sample_weights=weights, include_last_offset=True)
+
+
+def segment_attention(x: Tensor, query: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
+    """Return the sum of the rows of each segment, weighed by the softmax of their products with the segment's query.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_rows, d)
+    query : Tensor of shape (n_segments, d)
+    index, ptr
+        As in :func:`segment_statistics`.
+
+    Returns
+    -------
+    Tensor of shape (n_segments, d)
+    """
+    return _SegmentAttention.apply(x, query, index, ptr)

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
-from torch_geometric.nn.aggr import Aggregation, MultiAggregation, Set2Set
 from torch_geometric.utils import scatter, softmax
+
+from crystalssl.encoders._kernels import segment_attention, segment_statistics
 
 __all__ = ["READOUTS", "Readout"]
 
@@ -56,28 +57,69 @@ class Readout(nn.Module):
 
     def forward(self, node: Tensor, edge: Tensor | None, state: Tensor | None, batch: Batch) -> Tensor:
         """Return one row per crystal."""
-        parts = [self._pool(self.nodes, node, batch.batch, batch)]
+        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch)]
         if self.edges is not None:
-            parts.append(self._pool(self.edges, edge, batch.batch[batch.edge_index[1]], batch))
+            crystal = batch.batch.index_select(0, batch.edge_index[1])
+            parts.append(self._pool(self.edges, edge, crystal, batch.edge_ptr[batch.ptr], batch))
         if state is not None:
             parts.append(state)
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     @staticmethod
-    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, batch: Batch) -> Tensor:
+    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch) -> Tensor:
         if isinstance(pooling, CompositionAttention):
             return pooling(x, crystal, batch)
-        return pooling(x, index=crystal, dim_size=batch.num_graphs)
+        return pooling(x, crystal, ptr)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
     """Return a pooling and the width of its output."""
     if name == "set2set":
-        return Set2Set(dim, processing_steps=_N_SET2SET_STEPS), 2 * dim
+        return Set2Set(dim), 2 * dim
     if name == "attention":
         return CompositionAttention(dim), dim
-    pooling: Aggregation = MultiAggregation(["mean"] if name == "mean" else list(statistics))
-    return pooling, dim * (1 if name == "mean" else len(statistics))
+    pooling = Statistics(["mean"] if name == "mean" else statistics)
+    return pooling, dim * len(pooling.names)
+
+
+class Statistics(nn.Module):
+    """Statistics of the rows of each crystal, side by side.
+
+    Parameters
+    ----------
+    names : list of {"mean", "max", "min"}
+    """
+
+    def __init__(self, names: list[str]):
+        super().__init__()
+        self.names = names
+
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
+        return torch.cat(segment_statistics(x, crystal, ptr, self.names), dim=1)
+
+
+class Set2Set(nn.Module):
+    """Set2Set of Vinyals et al.: an LSTM asks each crystal's rows, and attention answers, a few times.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the rows.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.lstm = nn.LSTM(2 * dim, dim)
+
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
+        state = None
+        pooled = x.new_zeros(len(ptr) - 1, self.lstm.input_size)
+        for _ in range(_N_SET2SET_STEPS):
+            query, state = self.lstm(pooled[None], state)
+            pooled = torch.cat([query[0], segment_attention(x, query[0], crystal, ptr)], dim=1)
+        return pooled
 
 
 class CompositionAttention(nn.Module):

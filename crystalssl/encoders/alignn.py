@@ -22,7 +22,9 @@ _N_LENGTHS = 80
 _N_ANGLES = 40
 _EXPANSION_DIM = 64
 """Width of the first of the two layers that read an expanded length or angle, the authors' for every `hidden_dim`."""
-_PAIRS_PER_BLOCK = 2**15
+_COSINE_STEPS = 2**20
+"""Of which cosines are multiples; their rounding errors are of the same size."""
+_PAIRS_PER_BLOCK = 2**14
 """About as many pairs as pay on a CPU, which spent a third of its time fetching memory for larger arrays."""
 
 
@@ -116,16 +118,19 @@ class ALIGNN(Encoder):
     def update(self, batch: Batch) -> Updated:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        edges = self.lengths(gaussian_expansion(batch.distance, self.length_centers, self.length_width))
+        # Crystals have few lengths and few angles, each many times.
+        lengths, length = batch.distance.unique(return_inverse=True)
+        lengths = self.lengths(gaussian_expansion(lengths, self.length_centers, self.length_width))
+        edges = lengths.index_select(0, length)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         if self.line_convs:
             line = line_topology(batch)
             blocks = line_blocks(batch, line)
             n_edges = [len(block.edge_ptr) - 1 for block in blocks]
-            pairs = [
-                self.cosines(gaussian_expansion(cosines, self.cosine_centers, self.cosine_width))
-                for cosines in bond_cosines(batch, line).split([len(block.centers) for block in blocks])
-            ]
+            # Cosines that differ by rounding errors only are made equal.
+            cosines, angle = bond_cosines(batch, line).mul_(_COSINE_STEPS).round_().unique(return_inverse=True)
+            angles = self.cosines(gaussian_expansion(cosines / _COSINE_STEPS, self.cosine_centers, self.cosine_width))
+            pairs = [angles.index_select(0, rows) for rows in angle.split([len(block.centers) for block in blocks])]
         for conv, line_conv in zip_longest(self.convs, self.line_convs):
             node, edges = conv(nodes[-1], edges, topology)
             nodes.append(node)

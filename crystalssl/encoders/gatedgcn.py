@@ -89,7 +89,9 @@ class GatedGCN(Encoder):
         topology = Topology.of(batch)
         distance = batch.distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
         envelope = (distance * (torch.pi / self.recipe.cutoff)).cos_().add_(1).mul_(0.5)[:, None]
-        edges = self.lengths(gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width))
+        lengths, length = batch.distance.unique(return_inverse=True)  # crystals have few, each many times
+        lengths = self.lengths(gaussian_expansion(lengths, self.gaussian_centers, self.gaussian_width))
+        edges = lengths.index_select(0, length)
         nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
         for conv in self.convs:
             node, edges = conv(nodes[-1], edges, topology, envelope)

@@ -14,14 +14,20 @@ from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, Updated
 from crystalssl.encoders._elements import N_ELEMENTS
-from crystalssl.encoders._kernels import Topology, gaussian_expansion, segment_sum
+from crystalssl.encoders._kernels import (
+    Topology,
+    gaussian_expansion,
+    pair_sum,
+    pair_sum_backward,
+    row_chunks,
+    segment_sum,
+)
 from crystalssl.graphs import RECIPES
 
 __all__ = ["MEGNet"]
 
 _ELEMENT_DIM = 16
 _STATE_DIM = 2
-_CHUNK = 1024  # rows that all layers of a network work on at a time
 _LOG_2 = math.log(2)
 _BEYOND_CUTOFF = 1.0  # Å by which the last Gaussian lies beyond the cutoff
 
@@ -106,7 +112,9 @@ class MEGNet(Encoder):
     def update(self, batch: Batch) -> Updated:
         """Run the blocks on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        edges = self.edge_encoder(gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width))
+        lengths, length = batch.distance.unique(return_inverse=True)  # crystals have few, each many times
+        lengths = self.edge_encoder(gaussian_expansion(lengths, self.gaussian_centers, self.gaussian_width))
+        edges = lengths.index_select(0, length)
         nodes = [F.embedding(batch.z, self.node_encoder(self.elements.weight))]
         state = self.state_encoder(F.softplus(self.state[None]) - _LOG_2).expand(batch.num_graphs, -1)
         for block in self.blocks:
@@ -213,56 +221,52 @@ class _RowwiseMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, table, topology, *parameters):
         weights, biases = parameters[::2], parameters[1::2]
-        outputs = [x.new_empty(len(x), len(weight)) for weight in weights]
-        for rows in _chunks(x):
+        result = x.new_empty(len(x), len(weights[-1]))
+        hidden = []
+        for rows in row_chunks(x):
             y = x[rows]
-            for weight, bias, output in zip(weights, biases, outputs, strict=True):
+            for weight, bias in zip(weights, biases, strict=True):
                 if bias is None:  # the first layer's is part of the table
-                    bias = F.embedding_bag(topology.pairs[rows], table, mode="sum")
-                y = _softplus2_(torch.addmm(bias, y, weight.t(), out=output[rows]))
-        ctx.save_for_backward(x, *weights, *outputs)
-        ctx.topology = topology
-        return outputs[-1]
+                    y = pair_sum(table, topology.pairs[rows]).addmm_(y, weight.t())
+                else:
+                    y = torch.addmm(bias, y, weight.t(), out=result[rows] if weight is weights[-1] else None)
+                hidden.append(_softplus2_(y))
+            hidden.pop()
+        ctx.save_for_backward(x, result, *weights, *hidden)
+        ctx.n_layers, ctx.topology = len(weights), topology
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, *saved = ctx.saved_tensors
-        weights, outputs = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        inputs = [x, *outputs[:-1]]
+        x, result, *saved = ctx.saved_tensors
+        weights, hidden = saved[: ctx.n_layers], iter(saved[ctx.n_layers :])
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        grad_pairs = None if ctx.topology is None else torch.empty_like(outputs[0])
+        grad_pairs = None if ctx.topology is None else x.new_empty(len(x), len(weights[0]))
         grad_weights = [torch.zeros_like(weight) for weight in weights]
         grad_biases = [weight.new_zeros(len(weight)) for weight in weights]
-        for rows in _chunks(x):
+        for rows in row_chunks(x):
+            outputs = [x[rows], *(next(hidden) for _ in weights[1:]), result[rows]]
             of_rows = grad[rows]
             for k in reversed(range(len(weights))):
                 # The derivative is the sigmoid, 1 - exp(-softplus), so that what went in need not be kept.
-                slope = torch.neg(outputs[k][rows]).exp_()
+                out = grad_pairs[rows] if k == 0 and grad_pairs is not None else None
+                slope = torch.neg(outputs[k + 1], out=out).exp_()
                 of_rows = torch.addcmul(of_rows, of_rows, slope, value=-0.5, out=slope)
-                grad_weights[k].addmm_(of_rows.t(), inputs[k][rows])
-                grad_biases[k].add_(of_rows.sum(dim=0))
+                grad_weights[k].addmm_(of_rows.t(), outputs[k])
                 if k > 0:
+                    grad_biases[k].add_(of_rows.sum(dim=0))
                     of_rows = of_rows @ weights[k]
-            if grad_pairs is not None:
-                grad_pairs[rows] = of_rows
+                elif grad_pairs is None:
+                    grad_biases[k].add_(of_rows.sum(dim=0))
             if grad_x is not None:
                 torch.mm(of_rows, weights[0], out=grad_x[rows])
         grad_table = None
         if grad_pairs is not None:
-            neighbor_order, neighbor_ptr = ctx.topology.neighbor_order, ctx.topology.neighbor_ptr
-            by_neighbor = F.embedding_bag(
-                neighbor_order, grad_pairs, neighbor_ptr, mode="sum", include_last_offset=True
-            )
-            grad_table = torch.cat([segment_sum(grad_pairs, ctx.topology), by_neighbor])
+            grad_table = pair_sum_backward(grad_pairs, ctx.topology)
             grad_biases[0] = None
         parameters = [p for pair in zip(grad_weights, grad_biases, strict=True) for p in pair]
         return grad_x, grad_table, None, *parameters
-
-
-def _chunks(x: Tensor) -> list[slice]:
-    size = _CHUNK if x.device.type == "cpu" else max(len(x), 1)
-    return [slice(start, start + size) for start in range(0, len(x), size)]
 
 
 def _softplus2_(x: Tensor) -> Tensor:

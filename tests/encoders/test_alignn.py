@@ -182,7 +182,7 @@ def test_blocks_of_the_line_graph_change_nothing(size, batch, monkeypatch):
     line = line_topology(batch)
     monkeypatch.setattr(alignn, "_PAIRS_PER_BLOCK", len(line.centers) + 1)
     (whole,) = line_blocks(batch, line)
-    assert all(torch.equal(a, b) for a, b in zip(whole, line, strict=True))
+    assert all(torch.equal(value, getattr(line, name)) for name, value in vars(whole).items())
     expected = encoder(batch)
     monkeypatch.setattr(alignn, "_PAIRS_PER_BLOCK", size)
     blocks = line_blocks(batch, line)
@@ -217,7 +217,8 @@ def test_angles_follow_moved_atoms_and_lengths_the_distances(batch):
     masked = encoder(batch)
     nodes, _, _ = plain_copy(encoder)(batch)
     assert_close(masked.node, nodes[-1], 1e-5)
-    assert ((masked.graph - moved.graph).abs().amax(dim=1) > 1e-6).all()
+    # Not the graphs: where all atoms are alike, so are the means over neighbours, whatever the gates.
+    assert ((masked.edge - moved.edge).abs().amax(dim=1) > 1e-6).all()
 
 
 # ---------------------------------------------------------------------- what may break

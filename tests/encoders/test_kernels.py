@@ -8,12 +8,17 @@ import pytest
 import torch
 from torch import nn
 
+from crystalssl.encoders import _kernels
 from crystalssl.encoders._kernels import (
     Topology,
-    gated_mean,
+    gated_convolution,
     gaussian_expansion,
     normalised_gated_sum,
     pair_linear,
+    pair_sum,
+    pair_sum_backward,
+    segment_attention,
+    segment_statistics,
     segment_sum,
 )
 
@@ -56,15 +61,18 @@ def test_topology_of_a_batch(prototypes, make_batch):
     batch = make_batch(prototypes[:12])
     neighbors, centers = batch.edge_index
     found, expected = Topology.of(batch), topology_of(neighbors, centers, len(batch.z))
-    for name, tensor in expected._asdict().items():
-        assert torch.equal(getattr(found, name), tensor), name
+    for name in ("pairs", "centers", "edge_ptr", "neighbor_order", "neighbor_ptr", "neighbors"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert torch.equal(found.neighbors, neighbors)
 
 
 # ---------------------------------------------------------------------- gaussian_expansion
 
 
+@pytest.mark.parametrize("chunk", [7, 1024])
 @pytest.mark.parametrize("width", [0.2, 0.5, 1.0])
-def test_gaussian_expansion(width):
+def test_gaussian_expansion(width, chunk, monkeypatch):
+    monkeypatch.setattr(_kernels, "_CHUNK", chunk)
     distances, centers = torch.linspace(0.1, 9, 200), torch.linspace(0, 8, 41)
     found = gaussian_expansion(distances, centers, width)
     expected = torch.exp(-(((distances[:, None] - centers[None]) / width) ** 2))
@@ -100,6 +108,17 @@ def test_segment_sum(graph):
     x = draw(len(centers), D)
     expected = torch.zeros(n, D, dtype=x.dtype).index_add(0, torch.tensor(centers).long(), x)
     torch.testing.assert_close(segment_sum(x, topology_of(*graph)), expected)
+
+
+@graphs
+def test_pair_sum_and_its_gradient(graph):
+    neighbors, centers, n = graph
+    table, cotangent = leaf(draw(2 * n, D)), draw(len(centers), D, seed=1)
+    topology = topology_of(*graph)
+    expected = table[torch.tensor(centers).long()] + table[n + torch.tensor(neighbors).long()]
+    torch.testing.assert_close(pair_sum(table.detach(), topology.pairs), expected)
+    expected.backward(cotangent)
+    torch.testing.assert_close(pair_sum_backward(cotangent, topology), table.grad)
 
 
 def plain_pair_linear(of_center, of_neighbor, edges, weight, neighbors, centers):
@@ -246,77 +265,182 @@ def test_inputs_are_left_alone():
     assert torch.equal(core, copies[1])
 
 
-# ---------------------------------------------------------------------- gated_mean
+# ---------------------------------------------------------------------- gated_convolution
 
 
-def plain_gated_mean(logits, envelope, values, neighbors, centers, epsilon):
+def plain_gated_convolution(projected, edges, weight, norm, envelope, neighbors, centers, epsilon):
+    of_center, of_neighbor, values, own = projected.chunk(4, dim=1)
+    logits = of_center[centers] + of_neighbor[neighbors] + edges @ weight.T
     weights = torch.sigmoid(logits) * (1 if envelope is None else envelope)
     above, below = (torch.zeros_like(values).index_add(0, centers, x) for x in (weights * values[neighbors], weights))
-    return above / (below + epsilon)
+    return own + above / (below + epsilon), None if norm is None else edges + nn.functional.silu(norm(logits))
 
 
-def mean_inputs(graph, enveloped):
+def convolution_inputs(graph, normalised, enveloped):
     _, centers, n = graph
     envelope = draw(len(centers), 1, seed=2).sigmoid() if enveloped else None
     if enveloped and centers:
         envelope[0] = 0
-    return 3 * draw(len(centers), D), envelope, draw(n, D, seed=1)
+    norm = None
+    if normalised:
+        norm = nn.LayerNorm(D).double()
+        norm.weight.data, norm.bias.data = draw(D, seed=3), draw(D, seed=4)
+    return 2 * draw(n, 4 * D), draw(len(centers), D, seed=1), draw(D, D, seed=5), norm, envelope
+
+
+normed = pytest.mark.parametrize("normalised", [True, False])
+in_envelope = pytest.mark.parametrize("enveloped", [True, False])
 
 
 @graphs
-@pytest.mark.parametrize("enveloped", [True, False])
+@normed
+@in_envelope
 @pytest.mark.parametrize("epsilon", [1e-6, 0.5])
-def test_gated_mean_and_its_gradients(graph, enveloped, epsilon):
+def test_gated_convolution_and_its_gradients(graph, normalised, enveloped, epsilon):
     neighbors, centers, n = graph
-    logits, envelope, values = mean_inputs(graph, enveloped)
-    ours, theirs = ([leaf(logits), leaf(values)] for _ in range(2))
-    found = gated_mean(ours[0], envelope, ours[1], topology_of(*graph), epsilon)
+    *tensors, norm, envelope = convolution_inputs(graph, normalised, enveloped)
+    ours, theirs = ([leaf(x) for x in tensors] for _ in range(2))
+    norms = norm, copy.deepcopy(norm)
+    found = gated_convolution(*ours, norms[0], envelope, topology_of(*graph), epsilon)
     edges = torch.tensor(neighbors).long(), torch.tensor(centers).long()
-    expected = plain_gated_mean(theirs[0], envelope, theirs[1], *edges, epsilon)
-    torch.testing.assert_close(found, expected)
-    cotangent = draw(n, D, seed=4)
-    found.backward(cotangent)
-    expected.backward(cotangent)
+    expected = plain_gated_convolution(*theirs, norms[1], envelope, *edges, epsilon)
+    assert (found[1] is None) == (expected[1] is None) == (not normalised)
+    for x, y in zip(found, expected, strict=True):
+        if y is not None:
+            torch.testing.assert_close(x, y)
+    for results in (found, expected):
+        loss = (results[0] * draw(n, D, seed=6)).sum()
+        if normalised:
+            loss = loss + (results[1] * draw(len(centers), D, seed=7)).sum()
+        loss.backward(retain_graph=True)
+        loss.backward()  # what was kept is still there
     for x, y in zip(ours, theirs, strict=True):
         torch.testing.assert_close(x.grad, y.grad)
+    if normalised:
+        for x, y in zip(norms[0].parameters(), norms[1].parameters(), strict=True):
+            torch.testing.assert_close(x.grad, y.grad)
 
 
 @graphs
-@pytest.mark.parametrize("enveloped", [True, False])
-def test_gated_mean_gradient_is_that_of_finite_differences(graph, enveloped):
-    logits, envelope, values = mean_inputs(graph, enveloped)
+@normed
+@in_envelope
+def test_gated_convolution_gradient_is_that_of_finite_differences(graph, normalised, enveloped):
+    *tensors, norm, envelope = convolution_inputs(graph, normalised, enveloped)
     topology = topology_of(*graph)
-    assert torch.autograd.gradcheck(
-        lambda logits, values: gated_mean(logits, envelope, values, topology, 0.1), (leaf(logits), leaf(values))
-    )
+
+    def convolve(*tensors):
+        nodes, edges = gated_convolution(*tensors, norm, envelope, topology, 0.1)
+        return nodes if edges is None else (nodes, edges)
+
+    assert torch.autograd.gradcheck(convolve, [leaf(x) for x in tensors])
+
+
+def test_only_one_of_the_two_results_may_be_used():
+    graph = GRAPHS["some"]
+    *tensors, norm, envelope = convolution_inputs(graph, True, True)
+    edges = torch.tensor(graph[0]), torch.tensor(graph[1])
+    for used in (0, 1):
+        ours, theirs = ([leaf(x) for x in tensors] for _ in range(2))
+        gated_convolution(*ours, norm, envelope, topology_of(*graph))[used].sum().backward()
+        plain_gated_convolution(*theirs, norm, envelope, *edges, 1e-6)[used].sum().backward()
+        for x, y in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(x.grad, torch.zeros_like(x) if y.grad is None else y.grad)
 
 
 def test_gated_mean_of_equal_values_is_that_value_and_of_no_neighbours_zero():
     neighbors, centers, n = GRAPHS["atoms without edges"]
-    values = draw(1, D).expand(n, D).contiguous()
-    found = gated_mean(draw(len(centers), D), None, values, topology_of(neighbors, centers, n))
+    value = draw(1, D).expand(n, D)
+    logits, own = draw(n, 2 * D, seed=1), torch.zeros(n, D, dtype=torch.float64)
+    found, _ = gated_convolution(
+        torch.cat([logits, value, own], dim=1), draw(len(centers), D), draw(D, D), None, None,
+        topology_of(neighbors, centers, n),
+    )  # fmt: skip
     for i in range(n):
-        expected = values[i] if i in centers else torch.zeros(D, dtype=values.dtype)
+        expected = value[i] if i in centers else torch.zeros(D, dtype=torch.float64)
         torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=0)
     assert (found[[0, 2, 4, 5]] == 0).all()
 
 
 def test_gated_mean_of_neighbours_behind_shut_gates_is_zero():
-    _, centers, n = GRAPHS["some"]
-    logits, values = leaf(draw(len(centers), D)), leaf(draw(n, D))
-    found = gated_mean(logits, torch.zeros(len(centers), 1, dtype=torch.float64), values, topology_of(*GRAPHS["some"]))
-    assert (found == 0).all()
+    graph = GRAPHS["some"]
+    projected, edges, weight, _, envelope = convolution_inputs(graph, False, True)
+    projected, edges = leaf(projected), leaf(edges)
+    found, _ = gated_convolution(projected, edges, weight, None, torch.zeros_like(envelope), topology_of(*graph))
+    torch.testing.assert_close(found, projected[:, 3 * D :], rtol=0, atol=0)
     found.sum().backward()
-    assert (logits.grad == 0).all()
-    assert (values.grad == 0).all()
+    assert (projected.grad[:, : 3 * D] == 0).all()
+    assert (edges.grad == 0).all()
 
 
-def test_gated_mean_leaves_its_inputs_alone():
-    logits, envelope, values = mean_inputs(GRAPHS["some"], True)
-    copies = [x.clone() for x in (logits, envelope, values)]
-    inputs = [leaf(logits), envelope, leaf(values)]
-    found = gated_mean(*inputs, topology_of(*GRAPHS["some"]))
-    kept = found.detach().clone()
-    found.sum().backward()
-    for x, y in zip([*inputs, found], [*copies, kept], strict=True):
+def test_gated_convolution_leaves_its_inputs_alone():
+    *tensors, norm, envelope = convolution_inputs(GRAPHS["some"], True, True)
+    inputs = [*(leaf(x) for x in tensors), envelope]
+    found = gated_convolution(*inputs[:-1], norm, envelope, topology_of(*GRAPHS["some"]))
+    copies = [x.detach().clone() for x in (*inputs, *found)]
+    sum(x.sum() for x in found).backward()
+    for x, y in zip([*inputs, *found], copies, strict=True):
         assert torch.equal(x, y)
+
+
+# ---------------------------------------------------------------------- segments
+
+SIZES = {"some": [3, 1, 4], "an empty one": [2, 0, 3, 0], "none": [0, 0]}
+segments = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+
+
+def index_and_ptr(sizes):
+    sizes = torch.tensor(sizes)
+    return torch.repeat_interleave(sizes), torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
+
+
+@segments
+@pytest.mark.parametrize("names", [["mean"], ["mean", "max", "min"], ["max"]])
+def test_segment_statistics_and_their_gradients(sizes, names):
+    index, ptr = index_and_ptr(sizes)
+    ours, theirs = (leaf(draw(len(index), D)) for _ in range(2))
+    plain = {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "min": lambda x: x.amin(0)}
+    found = segment_statistics(ours, index, ptr, names)
+    parts = theirs.split(sizes)
+    for name, result in zip(names, found, strict=True):
+        expected = torch.stack([plain[name](x) if len(x) else x.new_zeros(D) for x in parts])
+        torch.testing.assert_close(result, expected)
+        if len(index) == 0:
+            continue
+        cotangent = draw(len(sizes), D, seed=1)
+        result.backward(cotangent, retain_graph=True)
+        expected.backward(cotangent, retain_graph=True)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_mean_of_many_rows_is_exact_to_rounding():
+    x = draw(20_000, D, dtype=torch.float32) + 10
+    index, ptr = index_and_ptr([19_000, 1000])
+    (found,) = segment_statistics(x, index, ptr, ["mean"])
+    expected = torch.stack([rows.double().mean(0) for rows in x.split([19_000, 1000])])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_rows_that_share_an_extreme_share_its_gradient():
+    x = leaf(torch.tensor([[2.0], [1.0], [2.0], [2.0]]))
+    (largest,) = segment_statistics(x, torch.tensor([0, 0, 0, 1]), torch.tensor([0, 3, 4]), ["max"])
+    largest.sum().backward()
+    assert x.grad.flatten().tolist() == [0.5, 0, 0.5, 1]
+
+
+@segments
+@pytest.mark.parametrize("chunk", [2, 1024])
+def test_segment_attention_and_its_gradients(sizes, chunk, monkeypatch):
+    monkeypatch.setattr(_kernels, "_CHUNK", chunk)
+    index, ptr = index_and_ptr(sizes)
+    ours, theirs = ([leaf(3 * draw(len(index), D)), leaf(draw(len(sizes), D, seed=1))] for _ in range(2))
+    found = segment_attention(*ours, index, ptr)
+    x, query = theirs
+    expected = torch.stack(
+        [(rows @ q).softmax(0) @ rows for rows, q in zip(x.split(sizes), query, strict=True)]
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected)
+    cotangent = draw(len(sizes), D, seed=2)
+    found.backward(cotangent)
+    expected.backward(cotangent)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
