@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_selection import VarianceThreshold
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
@@ -75,10 +75,12 @@ def test_structures_and_graphs_give_the_same_scores(X, y, graphs):
 @pytest.mark.parametrize("method", bundled_weights())
 def test_linear_probing(real_crystals, real_graphs, method):
     _, y = real_crystals
-    probe = make_pipeline(PretrainedCrystalEmbedder(method), StandardScaler(), Ridge())
+    probe = make_pipeline(PretrainedCrystalEmbedder(method), StandardScaler(), RidgeCV(np.logspace(-1, 4, 6)))
     train, test = train_test_split(np.arange(len(y)), random_state=0)
     probe.fit(real_graphs[train], y[train])
-    assert probe.score(real_graphs[test], y[test]) > 0.3
+    # Medians, for one crystal with hardly a neighbour within MEGNet's 5 Å may be far off.
+    error = np.median(np.abs(probe.predict(real_graphs[test]) - y[test]))
+    assert error < 0.6 * np.median(np.abs(np.median(y[train]) - y[test]))
     structures = [real_crystals[0][row] for row in test]
     assert probe.predict(structures).tobytes() == probe.predict(real_graphs[test]).tobytes()
 
