@@ -75,6 +75,7 @@ def fit_network(
         module,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
+        optimizer__fused=True,  # one pass over all weights: a quarter of the time of one operation after the other
         lr=learning_rate,
         batch_size=batch_size,
         max_epochs=max_epochs,
