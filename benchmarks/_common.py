@@ -159,6 +159,7 @@ def settings_id(estimator: Any, *more: Any) -> str:
         "checkpoint",
         "memory",
         "device",
+        "precision",
     ):
         params.pop(name, None)
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
