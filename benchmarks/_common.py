@@ -160,6 +160,7 @@ def settings_id(estimator: Any, *more: Any) -> str:
         "memory",
         "device",
         "callbacks",
+        "precision",
     ):
         params.pop(name, None)
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]

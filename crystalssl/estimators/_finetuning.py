@@ -25,6 +25,7 @@ from crystalssl.graphs import CrystalGraphs
 from crystalssl.training import CrystalDataset, CrystalNet, load_encoder
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
+from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
@@ -63,6 +64,7 @@ class FinetunedEstimator(CrystalEstimator):
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
         "device": [str],
+        "precision": [StrOptions(set(PRECISIONS))],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -89,6 +91,7 @@ class FinetunedEstimator(CrystalEstimator):
     warm_start: bool
     callbacks: list | tuple | None
     device: str
+    precision: str
     random_state: Any
     verbose: int
 
@@ -230,6 +233,7 @@ class FinetunedEstimator(CrystalEstimator):
             weight_decay=self.weight_decay,
             gradient_clip=self.gradient_clip,
             device=device,
+            precision=self.precision,
             seed=derive_seed(seed, 1),
             ema_decay=self.ema_decay,
             patience=self.patience,
@@ -247,7 +251,8 @@ class FinetunedEstimator(CrystalEstimator):
         if self.elements_.size:
             check_known_elements(graphs, set(self.elements_.tolist()))
         device = resolve_device(self.device)
-        return np.stack([self.target_.restore(evaluate(net.module_, graphs, device)) for net in self.nets_])
+        outputs = (evaluate(net.module_, graphs, device, self.precision) for net in self.nets_)
+        return np.stack([self.target_.restore(output) for output in outputs])
 
 
 class WeightedLoss(nn.Module):

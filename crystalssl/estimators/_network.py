@@ -10,6 +10,7 @@ from torch_geometric.data import Batch
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
+from crystalssl.training._precision import matmul_precision
 
 __all__ = ["PropertyNetwork", "evaluate", "release"]
 
@@ -65,13 +66,14 @@ class PropertyNetwork(nn.Module):
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str) -> np.ndarray:
+def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str, precision: str) -> np.ndarray:
     """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
     module = module.to(device).eval()
     rows = []
-    for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE):
-        output = module(batch.to(device))
-        rows.append((output.graph if isinstance(output, Encoded) else output).cpu().numpy())
+    with matmul_precision(precision):
+        for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE):
+            output = module(batch.to(device))
+            rows.append((output.graph if isinstance(output, Encoded) else output).cpu().numpy())
     module.cpu()
     return np.concatenate(rows)
 

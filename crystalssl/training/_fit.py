@@ -13,6 +13,7 @@ from torch import nn
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import CrystalNet, train
+from crystalssl.training._precision import matmul_precision
 
 __all__ = ["epochs_of", "fit_network"]
 
@@ -29,6 +30,7 @@ def fit_network(
     weight_decay: float,
     gradient_clip: float | None,
     device: str,
+    precision: str,
     seed: int,
     ema_decay: float = 0.0,
     patience: int | None = None,
@@ -47,7 +49,7 @@ def fit_network(
         What to train.
     training, validation : CrystalDataset
         With validation data the weights of the best epoch are kept.
-    max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, device, seed, ema_decay, patience
+    max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, device, precision, seed, ema_decay, patience
         As in the estimators.
     checkpoint : Checkpoint or None, default=None
         Saves and resumes.
@@ -80,6 +82,7 @@ def fit_network(
         module,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
+        optimizer__fused=True,  # one pass over all weights: a quarter of the time of one operation after the other
         lr=learning_rate,
         batch_size=batch_size,
         max_epochs=max_epochs,
@@ -91,7 +94,8 @@ def fit_network(
         verbose=0,
         **net_params,
     )
-    return train(net.initialize(), training)
+    with matmul_precision(precision):
+        return train(net.initialize(), training)
 
 
 def epochs_of(net: CrystalNet) -> list[dict[str, Any]]:

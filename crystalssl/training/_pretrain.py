@@ -38,6 +38,7 @@ def pretrain(
     validation_fraction: float,
     seed: int,
     device: str,
+    precision: str,
     checkpoint: str | None = None,
     verbose: int = 0,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
@@ -59,7 +60,7 @@ def pretrain(
         Weights to start from; None starts from random ones.
     task_params : dict
         Parameters of the task's constructor.
-    max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed, device
+    max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed, device, precision
         As in :class:`crystalssl.PretrainedCrystalEmbedder`.
     checkpoint : str or None, default=None
         File from which an interrupted run goes on.
@@ -95,7 +96,16 @@ def pretrain(
     resume = None
     if checkpoint is not None:
         model = [method, encoder, encoder_params, encoder_state, task_params]
-        settings = [max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed]
+        settings = [
+            max_epochs,
+            batch_size,
+            learning_rate,
+            weight_decay,
+            gradient_clip,
+            validation_fraction,
+            seed,
+            precision,
+        ]
         resume = Checkpoint(checkpoint, run=joblib.hash([graphs, y, model, settings]))
     net = fit_network(
         PretrainingNet,
@@ -108,6 +118,7 @@ def pretrain(
         weight_decay=weight_decay,
         gradient_clip=gradient_clip,
         device=device,
+        precision=precision,
         seed=derive_seed(seed, 2),
         checkpoint=resume,
         description=f"pretraining ({method})" if verbose else None,

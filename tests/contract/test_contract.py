@@ -221,7 +221,8 @@ def test_global_random_states_are_left_alone(estimator, X, y, new):
 
     def states():
         _, keys, *rest = np.random.get_state()  # noqa: NPY002  (the global state is the point)
-        return torch.get_rng_state().tolist(), keys.tolist(), rest
+        precision = [backend.matmul.fp32_precision for backend in (torch.backends.mkldnn, torch.backends.cuda)]
+        return torch.get_rng_state().tolist(), keys.tolist(), rest, precision
 
     before = states()
     output(estimator.fit(X, y), new[0])

@@ -81,6 +81,7 @@ def tiny_settings():
         "weight_decay": 1e-6,
         "gradient_clip": 1.0,
         "validation_fraction": 0.2,
+        "precision": "highest",
         "seed": 5,
         "device": "cpu",
     }

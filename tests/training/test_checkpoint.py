@@ -215,6 +215,7 @@ OTHER = {
     "clip": {"gradient_clip": None},
     "validation": {"validation_fraction": 0.3},
     "seed": {"seed": 6},
+    "precision": {"precision": "medium"},
 }
 
 
