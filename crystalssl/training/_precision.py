@@ -23,7 +23,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
         Key of `PRECISIONS`.
     """
     # Backend by backend: torch.get_float32_matmul_precision raises once a user has set only one of them.
-    backends = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    backends = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     values = [backend.fp32_precision for backend in backends]
     try:
         for backend, value in zip(backends, PRECISIONS[precision], strict=True):
