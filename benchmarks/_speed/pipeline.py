@@ -147,7 +147,7 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
     schedule = WarmupCosine(len(batches), model.max_epochs)
     encoder, rest = list(module.encoder.parameters()), list(module.head.parameters())
     optimizer = torch.optim.AdamW(
-        [{"params": encoder}, {"params": rest}], lr=model.learning_rate, weight_decay=model.weight_decay
+        [{"params": encoder}, {"params": rest}], lr=model.learning_rate, weight_decay=model.weight_decay, fused=True
     )
     average_of = FinalWeights(model.ema_decay)._average
     average = AveragedModel(module, multi_avg_fn=average_of, use_buffers=True)

@@ -308,6 +308,7 @@ def checkpoint(prototypes, tmp_path_factory):
         "learning_rate": 1e-2,
         "weight_decay": 0.0,
         "gradient_clip": None,
+        "precision": "highest",
         "validation_fraction": 0.3,
         "seed": 0,
         "device": "cpu",
