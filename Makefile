@@ -1,6 +1,8 @@
 # `make demo` and `make test` need nothing but Python 3.10 or newer: they set up their own .venv.
 PYTHON ?= python3
 VENV ?= .venv
+# Where `make oldest` installs the oldest releases that setup.cfg admits.
+OLDEST ?= .venv-oldest
 # Processes of the test run. Each computes on one thread, so this many cores are in use.
 JOBS ?= 2
 # Cases of `make fuzz`.
@@ -16,7 +18,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz lint types docs clean
+.PHONY: help demo test oldest fuzz lint types docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +29,9 @@ demo: $(STAMP)  ## run examples/quickstart.py
 
 test: lint types  ## lint, types, tests, and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(PYTEST_FLAGS)
+
+oldest: $(OLDEST)/.installed  ## graphs, estimators and the contract with the oldest scikit-learn, skorch, pymatgen and numpy
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) tests/graphs tests/estimators tests/contract $(PYTEST_FLAGS)
 
 fuzz: $(STAMP)  ## 10,000 generated crystals and damaged files
 	CRYSTALSSL_FUZZ=$(FUZZ) CRYSTALSSL_FUZZ_RESULTS=benchmarks/results/fuzz.csv OMP_NUM_THREADS=1 \
@@ -44,7 +49,7 @@ docs: $(STAMP)  ## check links and Python code in the Markdown files
 	$(PY) docs/check.py
 
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find crystalssl tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -53,4 +58,14 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt torch
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+# Without the networks that ours are compared with, which want newer releases.
+$(OLDEST)/.installed: setup.cfg pyproject.toml constraints-oldest.txt
+	@echo "Setting up $(OLDEST)"
+	@rm -f $@
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet $(TORCH_FLAGS) -c constraints-oldest.txt torch
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[ase,parquet,plot]' \
+		cloudpickle hypothesis numpydoc pytest pytest-xdist
 	@touch $@

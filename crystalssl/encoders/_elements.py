@@ -71,12 +71,13 @@ def element_features() -> np.ndarray:
 
     def values(element: Element) -> list[float]:
         data = element.data
+        affinity = data.get("Electron affinity")  # missing or None, as pymatgen's version has it
         return [
             element.X,
             _log(CovalentRadius.radius.get(element.symbol)),
             valence_electrons(element.symbol) if "Electronic structure" in data else math.nan,
             _log(element.ionization_energy),
-            float(data.get("Electron affinity", math.nan)),
+            math.nan if affinity is None else float(affinity),
             _log(element.molar_volume),
             _log(element.atomic_mass),
         ]

@@ -150,17 +150,18 @@ class CrystalGraphs(Sequence):
             chunks = Parallel(n_jobs=n_jobs)(
                 delayed(find_edges)(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts
             )
-        counts = np.concatenate([chunk.counts for chunk in chunks])
+        parts = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
+        del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
         return cls(
             recipe,
             atomic_numbers=np.concatenate([c.atomic_numbers for c in crystals]),
             positions=np.concatenate([c.positions for c in crystals]),
             lattice=np.stack([c.lattice for c in crystals]),
-            neighbors=np.concatenate([chunk.neighbors for chunk in chunks]),
-            images=np.concatenate([chunk.images for chunk in chunks]),
-            distances=np.concatenate([chunk.distances for chunk in chunks]),
+            neighbors=np.concatenate(parts.pop("neighbors")),
+            images=np.concatenate(parts.pop("images")),
+            distances=np.concatenate(parts.pop("distances")),
             atom_offsets=offsets_of(np.array([len(c.positions) for c in crystals])),
-            edge_offsets=offsets_of(counts),
+            edge_offsets=offsets_of(np.concatenate(parts.pop("counts"))),
         )
 
     @classmethod

@@ -22,7 +22,7 @@ def derive_seed(seed: int, *path: int) -> int:
     >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(0, 2)
     (True, False)
     """
-    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextlib.contextmanager

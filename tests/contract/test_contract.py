@@ -16,6 +16,7 @@ from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError, make_constraint
 from sklearn.utils.estimator_checks import _NotAnArray
+from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import check_is_fitted
 
 import crystalssl
@@ -564,8 +565,10 @@ def test_set_output_pandas(embedder, X):
         assert isinstance(frame, pd.DataFrame)
         assert frame.columns.tolist() == names.tolist()
         assert same_bits(frame, vectors)
-    series = pd.Series(as_column(X), index=range(50, 74))
-    assert clone(embedder).set_output(transform="pandas").fit_transform(series).index.tolist() == [*range(50, 74)]
+    column = pd.Series(as_column(X), index=range(50, 74))
+    if parse_version(sklearn.__version__) < parse_version("1.8"):  # it keeps the index of a DataFrame only
+        column = column.to_frame()
+    assert clone(embedder).set_output(transform="pandas").fit_transform(column).index.tolist() == [*range(50, 74)]
 
 
 def test_set_output_polars(embedder, X):

@@ -83,7 +83,7 @@ def test_pandas_output(tiny_embedder, X, graphs):
     import pandas as pd
 
     embedder = tiny_embedder().set_output(transform="pandas")
-    frame = embedder.fit(graphs).transform(pd.Series(X[:5], index=list("abcde")))
+    frame = embedder.fit(graphs).transform(pd.DataFrame({"crystal": X[:5]}, index=list("abcde")))
     assert isinstance(frame, pd.DataFrame)
     assert frame.columns.tolist() == embedder.get_feature_names_out().tolist()
     assert frame.index.tolist() == list("abcde")
