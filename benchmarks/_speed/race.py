@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 import time
@@ -37,6 +38,7 @@ def race(contenders: Contenders, pace: Pace, clock: Callable[[], float]) -> dict
             break
         print(f"\r    {', '.join(contenders)}: round {number} of {pace.rounds}", end="", file=sys.stderr, flush=True)
         for name, contender in contenders.items():
+            gc.collect()  # or one contender pays for what another left behind
             before = clock()
             contender()
             if number:

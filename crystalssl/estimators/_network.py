@@ -69,13 +69,17 @@ class PropertyNetwork(nn.Module):
 def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str, precision: str) -> np.ndarray:
     """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
     module = module.to(device).eval()
-    rows = []
+    rows, start = np.empty((len(graphs), 0), np.float32), 0
     with matmul_precision(precision):
         for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE):
             output = module(batch.to(device))
-            rows.append((output.graph if isinstance(output, Encoded) else output).cpu().numpy())
+            output = output.graph if isinstance(output, Encoded) else output
+            if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that
+                rows = np.empty((len(graphs), output.shape[1]), np.float32)
+            rows[start : start + len(output)] = output.cpu().numpy()
+            start += len(output)
     module.cpu()
-    return np.concatenate(rows)
+    return rows
 
 
 def release(net: CrystalNet) -> CrystalNet:
