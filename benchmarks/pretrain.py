@@ -11,6 +11,7 @@ after the last complete epoch when it is started again with the same settings.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -43,7 +44,9 @@ def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str) -> CrystalG
     folder = work / f"graphs-{joblib.hash([corpus, transformer.recipe_.to_dict()])[:16]}"
     if not folder.exists():
         print(f"building the graphs of {path}")
-        transformer.transform(read_optimade_parquet(path, columns=[]).data).save(folder)
+        graphs = transformer.transform(read_optimade_parquet(path, columns=[]).data)
+        with contextlib.suppress(FileExistsError):  # of a run beside this one
+            graphs.save(folder)
     return CrystalGraphs.load(folder)
 
 

@@ -412,7 +412,7 @@ class CrystalGraphs(Sequence):
         Raises
         ------
         FileExistsError
-            If `folder` exists.
+            If `folder` exists, or another process writes it at the same time.
         DatasetError
             If it cannot be written, for instance because the disk is full.
         """
@@ -435,6 +435,8 @@ class CrystalGraphs(Sequence):
             partial.chmod(0o755)
             partial.rename(folder)
         except OSError as error:
+            if folder.exists():
+                raise FileExistsError(f"{folder} was written by another process meanwhile; load it") from error
             raise DatasetError(f"the graphs could not be written to {folder} ({error}); is the disk full?") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

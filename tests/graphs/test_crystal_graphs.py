@@ -356,6 +356,21 @@ def test_what_exists_is_not_overwritten(graphs, tmp_path, kind):
         assert_same(CrystalGraphs.load(target), graphs[:2])
 
 
+def test_of_two_that_save_at_once_the_first_wins(graphs, tmp_path, monkeypatch):
+    write = np.save
+
+    def save(path, array):
+        monkeypatch.setattr(np, "save", write)
+        graphs[:2].save(tmp_path / "graphs")
+        write(path, array)
+
+    monkeypatch.setattr(np, "save", save)
+    with pytest.raises(FileExistsError, match="by another process meanwhile"):
+        graphs.save(tmp_path / "graphs")
+    assert [path.name for path in tmp_path.iterdir()] == ["graphs"]
+    assert_same(CrystalGraphs.load(tmp_path / "graphs"), graphs[:2])
+
+
 @pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
 def test_interrupted_save_leaves_nothing_behind(graphs, tmp_path, monkeypatch, error):
     written = []
