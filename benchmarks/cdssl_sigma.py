@@ -12,7 +12,7 @@ from __future__ import annotations
 import joblib
 import numpy as np
 from _common import Results, data_file, make_parser, markdown, sha256
-from methods import read_set
+from _sets import read_set
 from pretrain import CACHE, corpus_graphs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeCV

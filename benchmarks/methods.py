@@ -13,7 +13,6 @@ less than six hours of one core.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -24,10 +23,8 @@ from _common import (
     Results,
     add_settings,
     baseline_of,
-    data_file,
     encoder_of,
     fit_and_score,
-    load_task,
     make_model,
     make_parser,
     markdown,
@@ -35,59 +32,24 @@ from _common import (
     settings_id,
     weights_sha256,
 )
+from _sets import UNITS, Sets
 from sklearn.model_selection import train_test_split
 
-from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor
-from crystalssl.datasets import fetch_matminer, read_optimade_parquet
-from crystalssl.graphs import RECIPES
-from crystalssl.training import bundled_weights, load_encoder
+from crystalssl import CrystalGraphs, CrystalSSLRegressor
+from crystalssl.training import bundled_weights
 
 KEYS = ["task", "method", "percent", "seed", "settings", "weights"]
 STEPS, MIN_EPOCHS, BATCH_SIZE = 200, 3, 32
-SETS = {
-    "phonons": "1/cm",
-    "jdft2d": "meV/atom",
-    "dielectric": "log10",
-    "log10 K": "log10 GPa",
-    "log10 G": "log10 GPa",
-    "perovskites": "eV/atom",
-    "band gap": "eV",
-}
+SETS = ["phonons", "jdft2d", "dielectric", "log10 K", "log10 G", "perovskites", "band gap"]
 # Slow encoders last, so that an interrupted run has most of the table.
 ORDER = ["cgcnn", "gin", "gatedgcn", "deepergatgnn", "megnet", "alignn"]
-
-
-def read_set(name: str, folder: Path) -> tuple[Any, np.ndarray]:
-    """Return crystals and labels of one of `SETS`."""
-    if name in ("phonons", "jdft2d"):
-        data = load_task(f"matbench_{name}", folder)
-        return data.data, np.asarray(data.target)
-    if name == "dielectric":
-        data = fetch_matminer("dielectric_constant", data_home=folder, download_if_missing=False)
-        return data.data, np.log10(np.asarray(data.target))
-    file, column = {
-        "log10 K": ("mp_elastic.parquet", "log10_k_vrh"),
-        "log10 G": ("mp_elastic.parquet", "log10_g_vrh"),
-        "perovskites": ("perovskites.parquet", "heat_of_formation"),
-        "band gap": ("mp_stable.parquet", "band_gap"),
-    }[name]
-    data = read_optimade_parquet(data_file(folder, file), columns=[column])
-    return data.data, np.asarray(data.target, dtype=float).reshape(-1)
-
-
-def known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
-    """Return the rows with a label whose elements are known to all bundled weights."""
-    known = set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
-    unknown = ~np.isin(graphs.atomic_numbers, list(known))
-    per_crystal = np.add.reduceat(unknown, graphs.atom_offsets[:-1])
-    return np.flatnonzero((per_crystal == 0) & np.isfinite(y))
 
 
 def main() -> None:
     bundled = sorted(bundled_weights(), key=lambda name: ORDER.index(encoder_of(name)))
     scratch = [SCRATCH + name for name in ORDER if any(encoder_of(method) == name for method in bundled)]
     parser = make_parser(__doc__)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=f"{list(SETS)}")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"{SETS}")
     parser.add_argument("--percent", nargs="+", type=int, default=[10, 80])
     parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
     parser.add_argument("--methods", nargs="+", default=[*scratch, *bundled], help="bundled weights, scratch:ENCODER")
@@ -108,27 +70,14 @@ def main() -> None:
         for task in options.sets
     ]
     if not options.table_only:
-        store: dict[Any, Any] = {}
+        sets = Sets(options.data)
         calls = [
-            joblib.delayed(run)(row, store_of(row, store, options.data), options.set)
+            joblib.delayed(run)(row, sets.of(row["task"], row["method"]), options.set)
             for row in wanted
             if not results.has(row)
         ]
         run_all(calls, results, options.jobs)
     print_table(results.select(wanted), methods)
-
-
-def store_of(row: dict[str, Any], store: dict[Any, Any], folder: Path) -> tuple[CrystalGraphs, np.ndarray]:
-    """Return graphs and labels that a row needs, read and built once for all rows."""
-    task, recipe = row["task"], RECIPES[encoder_of(row["method"])]
-    if task not in store:
-        X, y = read_set(task, folder)
-        graphs = CrystalGraphTransformer().transform(X)
-        rows = known_rows(graphs, y)
-        store[task] = graphs[rows], y[rows]
-    if (task, recipe) not in store:
-        store[task, recipe] = store[task][0].with_recipe(recipe), store[task][1]
-    return store[task, recipe]
 
 
 def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,7 +88,7 @@ def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: li
     n_batches = math.ceil(len(train) / BATCH_SIZE)
     budget = [("batch_size", BATCH_SIZE), ("max_epochs", max(MIN_EPOCHS, round(STEPS / n_batches)))]
     model = make_model(row["method"], row["seed"], [*budget, *changes])
-    row = {**row, "n_labels": len(train), "n_test": len(test), "unit": SETS[row["task"]]}
+    row = {**row, "n_labels": len(train), "n_test": len(test), "unit": UNITS[row["task"]]}
     return fit_and_score(model, graphs, y, train, test, row)
 
 
@@ -164,7 +113,7 @@ def print_table(frame: pd.DataFrame, methods: list[str]) -> None:
             lines.append(line)
         seeds = frame[frame.percent == percent].groupby("task").seed.nunique().to_dict()
         print(f"\nMAE with {percent} % of the rows (change against the same encoder from scratch); seeds: {seeds}\n")
-        print(markdown(["method", "encoder", *(f"{name}, {unit}" for name, unit in SETS.items())], lines))
+        print(markdown(["method", "encoder", *(f"{name}, {UNITS[name]}" for name in SETS)], lines))
 
 
 if __name__ == "__main__":

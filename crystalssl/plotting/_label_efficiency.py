@@ -44,17 +44,22 @@ def plot_label_efficiency(frame: Any, ax: Axes | None = None, unit: str = "") ->
     if missing:
         raise ValueError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
     ax = axes_or_new(ax)
-    from matplotlib.transforms import Affine2D
+    from matplotlib.transforms import offset_copy
 
     groups = frame.groupby("method", sort=False)
     for number, (method, runs) in enumerate(groups):
         errors = runs.groupby("n_labels")["mae"]
         # A single repetition has no spread; its bar has no length.
         spread = errors.std().fillna(0.0)
-        # Drawn side by side, some pixels apart, where bars of several methods would hide each other.
-        shifted = Affine2D().translate(5 * (number - (groups.ngroups - 1) / 2), 0) + ax.transData
-        bars = ax.errorbar(spread.index, errors.mean(), spread, capsize=2, label=str(method), transform=shifted)
+        mean = errors.mean()
+        # Drawn side by side, some points apart, where bars of several methods would hide each other.
+        apart = 3 * (number - (groups.ngroups - 1) / 2)
+        shifted = offset_copy(ax.transData, ax.figure, x=apart, units="points")
+        bars = ax.errorbar(mean.index, mean, spread, capsize=2, label=str(method), transform=shifted)
         bars.lines[0].set(marker="o", markersize=4)
+        # Axes do not see by themselves what is drawn with another transformation than theirs.
+        ax.update_datalim([(x, y) for ends in (mean - spread, mean + spread) for x, y in ends.items()])
+    ax.autoscale_view()
     ax.set(xlabel="labelled crystals", ylabel=with_unit("MAE", unit))
     ax.legend()
     return ax

@@ -108,6 +108,23 @@ def test_label_efficiency_shows_means_and_deviations():
     assert ax.get_ylabel() == "MAE (1/cm)"
 
 
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_label_efficiency_draws_methods_three_points_apart(scale):
+    frame = pd.DataFrame(
+        [(method, n, mae) for method in "abc" for n, mae in [(10, 2.0), (10, 4.0), (800, 1.0)]],
+        columns=["method", "n_labels", "mae"],
+    )
+    ax = plot_label_efficiency(frame)
+    ax.set_xscale(scale)
+    low, high = ax.dataLim.get_points()
+    np.testing.assert_allclose([low, high], [[10, 1], [800, 3 + np.sqrt(2)]])
+    assert ax.get_xlim()[0] <= 10
+    assert ax.get_xlim()[1] >= 800
+    for n in (10, 800):
+        places = [bars.lines[0].get_transform().transform((n, 1))[0] for bars in ax.containers]
+        np.testing.assert_allclose(np.diff(places), 3 * ax.figure.dpi / 72)
+
+
 def test_label_efficiency_names_missing_columns():
     with pytest.raises(ValueError, match="n_labels"):
         plot_label_efficiency(pd.DataFrame({"method": [], "mae": []}))

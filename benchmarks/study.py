@@ -1,0 +1,152 @@
+"""The default against the same encoder from scratch: the configurations of CDSSL's figure 4, few labels, all labels.
+
+    python benchmarks/study.py --jobs 2
+    python benchmarks/study.py --parts few --sets jdft2d --seeds 0 --methods joint barlow
+
+Part "configurations" trains on 10, 20, …, 70 % of the rows, "few" on 25, 50, 100 and 200 crystals, "all" on 80 %. A
+seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods, each of
+which is compared with its encoder from scratch. Models are those of the estimator's defaults, ended after 2,000 steps
+where the epochs would make more. Adds one row per set, method, size and seed to results/study.csv, leaves out what is
+there, and draws docs/figures/study.png. The default and its baseline take about four hours of one core.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import joblib
+import matplotlib
+import numpy as np
+import pandas as pd
+from _common import (
+    ROOT,
+    Results,
+    add_settings,
+    baseline_of,
+    fit_and_score,
+    make_model,
+    make_parser,
+    markdown,
+    run_all,
+    settings_id,
+    weights_sha256,
+)
+from _sets import UNITS, Sets
+from matplotlib import pyplot
+from sklearn.model_selection import train_test_split
+
+from crystalssl import CrystalGraphs, CrystalSSLRegressor
+from crystalssl.plotting import plot_label_efficiency
+
+matplotlib.use("Agg")
+
+KEYS = ["task", "method", "size", "seed", "settings", "weights"]
+SETS = ["jdft2d", "phonons", "dielectric", "log10 K", "log10 G", "perovskites", "formation energy"]
+MAX_STEPS = 2_000
+# Sizes of training sets, and repetitions.
+PARTS: dict[str, tuple[list[str], int]] = {
+    "few": (["25", "50", "100", "200"], 5),
+    "configurations": ([f"{percent}%" for percent in range(10, 80, 10)], 3),
+    "all": (["80%"], 3),
+}
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--sets", nargs="+", choices=UNITS, default=SETS, metavar="SET", help=f"{list(UNITS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, help="other than each part's own")
+    parser.add_argument("--methods", nargs="+", default=["joint"], help="bundled weights or weights folders")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "study.png")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    add_settings(parser)
+    options = parser.parse_args()
+    results = Results(options.results / "study.csv", KEYS)
+    settings = settings_id(CrystalSSLRegressor().set_params(**dict(options.set)), MAX_STEPS)
+    methods = list(dict.fromkeys(name for method in options.methods for name in (baseline_of(method), method)))
+    sets = Sets(options.data)
+    frames = {}
+    for part in options.parts:
+        sizes, n_seeds = PARTS[part]
+        wanted = [
+            dict(zip(KEYS, [task, method, size, seed, settings, weights_sha256(method)], strict=True))
+            for seed in options.seeds or range(n_seeds)
+            for size in sizes
+            for task in options.sets
+            for method in methods
+        ]
+        if not options.report:
+            calls = [
+                joblib.delayed(run)(row, sets.of(row["task"], row["method"]), options.set)
+                for row in wanted
+                if not results.has(row)
+            ]
+            run_all(calls, results, options.jobs)
+        frames[part] = results.select(wanted)
+        for method in options.methods:
+            print_table(part, frames[part], method)
+    draw(pd.concat(frames.values()), options.sets, options.figure)
+
+
+def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return `row` with its error."""
+    graphs, y = data
+    rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
+    size = row["size"]
+    train = rest[: round(float(size[:-1]) / 100 * len(y)) if size.endswith("%") else int(size)]
+    model = make_model(row["method"], row["seed"], changes)
+    steps = math.ceil(len(train) / model.batch_size)
+    model.set_params(max_epochs=max(1, min(model.max_epochs, MAX_STEPS // steps)))
+    row = {**row, "n_labels": len(train), "n_test": len(test), "unit": UNITS[row["task"]]}
+    return fit_and_score(model, graphs, y, train, test, row)
+
+
+def gains(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return how far a method's errors are below those from scratch; rows are sets, columns sizes, means over seeds."""
+    errors = frame.pivot_table("mae", ["task", "size", "seed"], "method", sort=False)
+    if not {method, baseline_of(method)} <= set(errors.columns):
+        return pd.DataFrame()
+    errors = errors[[baseline_of(method), method]].dropna().groupby(["task", "size"], sort=False).mean()
+    return (1 - errors[method] / errors[baseline_of(method)]).unstack(sort=False)
+
+
+def print_table(part: str, frame: pd.DataFrame, method: str) -> None:
+    """Print how far a method is below its encoder from scratch."""
+    table = gains(frame, method)
+    if table.empty:
+        return
+    n_better, n_cells = int((table > 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
+    print(
+        f"\n{part}: MAE of {method} against {baseline_of(method)}; better in {n_better} of {n_cells}, "
+        f"{-table.to_numpy().mean():+.1%} on average; seeds: {frame.seed.nunique()}\n"
+    )
+    cells = (-table).map("{:+.1%}".format)
+    print(
+        markdown(["", *table.columns], [[name, *row] for name, row in zip(cells.index, cells.to_numpy(), strict=True)])
+    )
+
+
+def draw(frame: pd.DataFrame, sets: list[str], path: Path) -> None:
+    """Draw errors against the number of labels, a panel for every set."""
+    columns = min(4, len(sets))
+    rows = math.ceil(len(sets) / columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(4 * columns, 3.2 * rows), layout="constrained", squeeze=False
+    )
+    for ax, name in zip(axes.flat, sets, strict=False):
+        plot_label_efficiency(frame[frame.task == name], ax, unit=UNITS[name])
+        ax.set(title=name, xscale="log", ylim=(0, None))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.xaxis.set_minor_formatter("")
+    for ax in axes.flat[len(sets) :]:
+        ax.remove()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(f"\nfigure: {path}")
+
+
+if __name__ == "__main__":
+    main()
