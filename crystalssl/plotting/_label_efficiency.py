@@ -44,7 +44,7 @@ def plot_label_efficiency(frame: Any, ax: Axes | None = None, unit: str = "") ->
     if missing:
         raise ValueError(f"the frame lacks the columns {sorted(missing)}; it has {list(frame.columns)}")
     ax = axes_or_new(ax)
-    from matplotlib.transforms import offset_copy
+    from matplotlib.transforms import ScaledTranslation
 
     groups = frame.groupby("method", sort=False)
     for number, (method, runs) in enumerate(groups):
@@ -52,9 +52,9 @@ def plot_label_efficiency(frame: Any, ax: Axes | None = None, unit: str = "") ->
         # A single repetition has no spread; its bar has no length.
         spread = errors.std().fillna(0.0)
         mean = errors.mean()
-        # Drawn side by side, some points apart, where bars of several methods would hide each other.
-        apart = 3 * (number - (groups.ngroups - 1) / 2)
-        shifted = offset_copy(ax.transData, ax.figure, x=apart, units="points")
+        # Drawn side by side, three points apart, where bars of several methods would hide each other.
+        inches = 3 / 72 * (number - (groups.ngroups - 1) / 2)
+        shifted = ax.transData + ScaledTranslation(inches, 0, ax.figure.dpi_scale_trans)
         bars = ax.errorbar(mean.index, mean, spread, capsize=2, label=str(method), transform=shifted)
         bars.lines[0].set(marker="o", markersize=4)
         # Axes do not see by themselves what is drawn with another transformation than theirs.
