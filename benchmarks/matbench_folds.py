@@ -60,16 +60,15 @@ PUBLISHED = {
 def summary(frame: pd.DataFrame, task: str, unit: str) -> str:
     """Return a Markdown table of our errors among the published ones, lowest first."""
     rows = [(f"{name} (published)", *errors) for name, errors in PUBLISHED.get(task, {}).items()]
-    folds = {
-        method: runs.groupby("fold").mae.mean()
-        for method, runs in frame[frame.task == task].groupby("method", sort=False)
-    }
-    for method, errors in folds.items():
-        if len(errors) == 5:
+    runs = frame[frame.task == task].pivot_table("mae", ["fold", "seed"], "method", sort=False)
+    for method, errors in runs.items():
+        folds = errors.groupby("fold").mean().dropna()
+        if len(folds) == 5:
             note, baseline = "", baseline_of(method)
-            if method != baseline and len(folds.get(baseline, ())) == 5:
-                note = f", better than from scratch in {(errors < folds[baseline]).sum()} of 5 folds"
-            rows.append((f"**crystalssl, {method}**{note}", errors.mean(), errors.std(ddof=0)))
+            if method != baseline and baseline in runs:
+                both = runs[[method, baseline]].dropna()  # of the same fold and seed
+                note = f", better than from scratch in {(both[method] < both[baseline]).sum()} of {len(both)} runs"
+            rows.append((f"**crystalssl, {method}**{note}", folds.mean(), folds.std(ddof=0)))
     rows.sort(key=lambda row: row[1])
     return markdown(
         [task, f"MAE ({unit})"], [[name, f"{mean:.1f} ± {deviation:.1f}"] for name, mean, deviation in rows]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, softmax
 
-from crystalssl.encoders._kernels import segment_attention, segment_statistics
+from crystalssl.encoders._segments import segment_attention, segment_statistics
 
 __all__ = ["READOUTS", "Readout"]
 

@@ -19,9 +19,9 @@ from crystalssl.encoders._kernels import (
     gaussian_expansion,
     pair_sum,
     pair_sum_backward,
-    row_chunks,
     segment_sum,
 )
+from crystalssl.encoders._segments import row_chunks
 from crystalssl.graphs import RECIPES
 
 __all__ = ["MEGNet"]

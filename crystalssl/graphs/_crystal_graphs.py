@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +12,7 @@ from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs._neighbors import Edges, find_edges
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
+from crystalssl.graphs._storage import load_columns, save_columns
 from crystalssl.graphs._structures import CrystalArrays, as_items
 
 if TYPE_CHECKING:
@@ -26,8 +22,6 @@ __all__ = ["CHUNK_SIZE", "CrystalGraphs", "as_graphs"]
 
 CHUNK_SIZE = 128
 """Crystals per call of the neighbour search."""
-
-_FORMAT = 2  # 1 had no hash
 
 _COLUMNS = {
     "atomic_numbers": np.uint8,
@@ -416,30 +410,7 @@ class CrystalGraphs(Sequence):
         DatasetError
             If it cannot be written, for instance because the disk is full.
         """
-        folder = Path(folder)
-        if folder.exists():
-            raise FileExistsError(f"{folder} exists already; remove it or choose another name")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            for name in _COLUMNS:
-                np.save(partial / f"{name}.npy", getattr(self, name))
-            recipe = self.recipe.to_dict()
-            meta = {
-                "format": _FORMAT,
-                "recipe": recipe,
-                "n_crystals": len(self),
-                "sha256": _sha256(partial, recipe),
-            }
-            (partial / "graphs.json").write_text(json.dumps(meta, indent=2))
-            partial.chmod(0o755)
-            partial.rename(folder)
-        except OSError as error:
-            if folder.exists():
-                raise FileExistsError(f"{folder} was written by another process meanwhile; load it") from error
-            raise DatasetError(f"the graphs could not be written to {folder} ({error}); is the disk full?") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        save_columns(folder, {name: getattr(self, name) for name in _COLUMNS}, self.recipe)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> CrystalGraphs:
@@ -458,22 +429,10 @@ class CrystalGraphs(Sequence):
         DatasetError
             If a file is missing or was altered, or the folder was written by another version of the format.
         """
-        folder = Path(folder)
+        columns, recipe = load_columns(folder, _COLUMNS, mmap)
         try:
-            meta = json.loads((folder / "graphs.json").read_text())
-            if meta["format"] != _FORMAT:
-                raise ValueError(f"it has format {meta['format']}, this version reads format {_FORMAT}; save it again")
-            if meta["sha256"] != _sha256(folder, meta["recipe"]):
-                raise ValueError("a file was altered or truncated (its sha256 is not the one in graphs.json)")
-            columns = {
-                name: np.load(folder / f"{name}.npy", mmap_mode="r" if mmap else None, allow_pickle=False)
-                for name in _COLUMNS
-            }
-            for name, dtype in _COLUMNS.items():
-                if columns[name].dtype != dtype:
-                    raise ValueError(f"{name}.npy holds {columns[name].dtype}, expected {np.dtype(dtype)}")
-            return cls(GraphRecipe(**meta["recipe"]), **columns)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            return cls(recipe, **columns)
+        except ValueError as error:  # columns of other lengths than the offsets call for
             raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
 
 
@@ -485,13 +444,3 @@ def as_graphs(X: Any) -> CrystalGraphs | list[Any]:
     if items and all(isinstance(item, CrystalGraphs) for item in items):
         return CrystalGraphs.concatenate(items)
     return items
-
-
-def _sha256(folder: Path, recipe: dict[str, Any]) -> str:
-    """Return the hash of a recipe and of all columns' files."""
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
-    for name in _COLUMNS:
-        with (folder / f"{name}.npy").open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from crystalssl.encoders import _kernels
+from crystalssl.encoders import _segments
 from crystalssl.encoders._kernels import (
     Topology,
     gated_convolution,
@@ -17,10 +17,9 @@ from crystalssl.encoders._kernels import (
     pair_linear,
     pair_sum,
     pair_sum_backward,
-    segment_attention,
-    segment_statistics,
     segment_sum,
 )
+from crystalssl.encoders._segments import segment_attention, segment_statistics
 
 D = 5
 
@@ -72,7 +71,7 @@ def test_topology_of_a_batch(prototypes, make_batch):
 @pytest.mark.parametrize("chunk", [7, 1024])
 @pytest.mark.parametrize("width", [0.2, 0.5, 1.0])
 def test_gaussian_expansion(width, chunk, monkeypatch):
-    monkeypatch.setattr(_kernels, "_CHUNK", chunk)
+    monkeypatch.setattr(_segments, "_CHUNK", chunk)
     distances, centers = torch.linspace(0.1, 9, 200), torch.linspace(0, 8, 41)
     found = gaussian_expansion(distances, centers, width)
     expected = torch.exp(-(((distances[:, None] - centers[None]) / width) ** 2))
@@ -430,7 +429,7 @@ def test_rows_that_share_an_extreme_share_its_gradient():
 @segments
 @pytest.mark.parametrize("chunk", [2, 1024])
 def test_segment_attention_and_its_gradients(sizes, chunk, monkeypatch):
-    monkeypatch.setattr(_kernels, "_CHUNK", chunk)
+    monkeypatch.setattr(_segments, "_CHUNK", chunk)
     index, ptr = index_and_ptr(sizes)
     ours, theirs = ([leaf(3 * draw(len(index), D)), leaf(draw(len(sizes), D, seed=1))] for _ in range(2))
     found = segment_attention(*ours, index, ptr)
