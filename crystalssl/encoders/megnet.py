@@ -14,13 +14,7 @@ from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, Updated
 from crystalssl.encoders._elements import N_ELEMENTS
-from crystalssl.encoders._kernels import (
-    Topology,
-    gaussian_expansion,
-    pair_sum,
-    pair_sum_backward,
-    segment_sum,
-)
+from crystalssl.encoders._kernels import Topology, gaussian_expansion, pair_sum, pair_sum_backward, segment_sum
 from crystalssl.encoders._segments import row_chunks
 from crystalssl.graphs import RECIPES
 

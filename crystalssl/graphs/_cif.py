@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from crystalssl.graphs._cell import lengths_and_heights
 from crystalssl.graphs._cif_symmetry import expand, operations_of
 from crystalssl.graphs._cif_values import NotPlainError, Values, column, number, single, text, values_of
 
@@ -138,20 +139,10 @@ def _lattice(values: Values) -> np.ndarray:
         b * sin_alpha * float(np.sin(gamma_star)),
         b * cos_alpha,
     ]
-    vectors = [first, second, [0.0, 0.0, c]]
-    if min(_thicknesses(vectors)) < 2 * _MIN_THICKNESS:
+    lattice = np.array([first, second, [0.0, 0.0, c]])
+    if min(lengths_and_heights(lattice)[1]) < 2 * _MIN_THICKNESS:
         raise NotPlainError(f"a flat cell: {cell}")
-    return np.array(vectors)
-
-
-def _thicknesses(vectors: list[list[float]]) -> list[float]:
-    """Return the distances between opposite faces in Å."""
-    thicknesses = []
-    for first in range(3):
-        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = vectors[first:] + vectors[:first]
-        x, y, z = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
-        thicknesses.append(abs(ax * x + ay * y + az * z) / math.sqrt(x * x + y * y + z * z))
-    return thicknesses
+    return lattice
 
 
 # ---------------------------------------------------------------------- sites

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError
+from crystalssl.graphs._cell import cell_volume, lengths_and_heights
 from crystalssl.graphs._recipe import GraphRecipe
-from crystalssl.graphs._structures import MIN_DISTANCE, CrystalArrays, cell_volume
+from crystalssl.graphs._structures import MIN_DISTANCE, CrystalArrays
 
 __all__ = ["SHELL_TOLERANCE", "Edges", "check_distances", "find_edges"]
 
@@ -49,7 +50,7 @@ def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     lattice, positions = crystal.lattice, crystal.positions
-    lengths, heights = _lengths_and_heights(lattice)
+    lengths, heights = lengths_and_heights(lattice)
     if min(lengths) < MIN_DISTANCE:
         raise _too_close(index, (0, 0), min(lengths))
     farthest = max(float(positions.max()), -float(positions.min()))  # along one axis
@@ -75,17 +76,6 @@ def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
     if cells is not None:
         images = images + cells[centers] - cells[neighbors]
     return centers, neighbors, images, distances
-
-
-def _lengths_and_heights(lattice: np.ndarray) -> tuple[list[float], list[float]]:
-    """Lengths of the lattice vectors and distances of the lattice planes, in Å; plain floats are faster than numpy."""
-    rows = lattice.tolist()
-    volume = abs(cell_volume(lattice))
-    lengths, heights = [], []
-    for (ax, ay, az), (bx, by, bz), (cx, cy, cz) in ((rows[i], rows[i - 2], rows[i - 1]) for i in range(3)):
-        lengths.append(math.sqrt(ax * ax + ay * ay + az * az))
-        heights.append(volume / math.hypot(by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx))
-    return lengths, heights
 
 
 def _candidates(crystal: CrystalArrays, recipe: GraphRecipe, index: int) -> _Pairs:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError, NotACrystalError
+from crystalssl.graphs._cell import cell_volume
 from crystalssl.graphs._cif import CifCrystal, read_cif
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ __all__ = [
     "MIN_VOLUME",
     "CrystalArrays",
     "as_items",
-    "cell_volume",
     "check_structures",
     "crystal_arrays",
 ]
@@ -179,12 +179,6 @@ def crystal_arrays(item: Any, index: int = 0) -> CrystalArrays:
     lattice = np.asarray(structure.lattice.matrix, dtype=np.float64)
     positions = np.asarray(structure.cart_coords, dtype=np.float64)
     return check_arrays(CrystalArrays(np.array(numbers, dtype=np.uint8), positions, lattice), index)
-
-
-def cell_volume(lattice: np.ndarray) -> float:
-    """Return the signed volume of a cell in Å³; plain floats are several times faster here than numpy's det."""
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
-    return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
 
 
 def check_arrays(crystal: CrystalArrays, index: int = 0) -> CrystalArrays:
