@@ -2,11 +2,12 @@
 
     python benchmarks/linear_probe.py
 
-4,096 random crystals of mp_stable.parquet, 80 % of them for training. Targets: the logarithms of the mass density
-(g/cm³) and of the volume per atom (Å³), and the formation energy (eV/atom), which is harder. Controls: the same encoder
-with random weights, whose batch statistics are taken from the training crystals; and the element features that the
-encoder starts from, averaged over the atoms of the crystal. Adds one row per target, method and readout to
-results/linear_probe.csv, and prints a Markdown table.
+4,096 random crystals of mp_stable.parquet and as many of mp_elastic.parquet, 80 % of them for training. Targets: the
+logarithms of the mass density (g/cm³) and of the volume per atom (Å³), formation energy (eV/atom), band gap (eV), and
+the logarithm of the bulk modulus (GPa). Formation energies, band gaps and volumes of other crystals are among what
+`joint` is pretrained to predict. Controls: the same encoder with random weights, whose batch statistics are taken from
+the training crystals; and the element features that the encoder starts from, averaged over the atoms of the crystal.
+Adds one row per target, method and readout to results/linear_probe.csv, and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights, 
 
 KEYS = ["target", "method", "readout", "settings", "weights"]
 UNTRAINED, ELEMENTS = "untrained", "elements"
+NAMES = {"formation_energy_per_atom": "formation energy", "band_gap": "band gap", "log10_k_vrh": "log10 K"}
 
 
 @torch.no_grad()
@@ -60,40 +62,61 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.results / "linear_probe.csv", KEYS)
 
-    crystals = read_optimade_parquet(
-        data_file(options.data, "mp_stable.parquet"), columns=["formation_energy_per_atom"]
-    )
-    energies = crystals.target["formation_energy_per_atom"].to_numpy()
-    known = set(PretrainedCrystalEmbedder().fit([]).elements_)
-    usable = [i for i, s in enumerate(crystals.data) if known.issuperset(s.atomic_numbers) and np.isfinite(energies[i])]
-    chosen = np.random.RandomState(0).permutation(usable)[: options.crystals]
-    structures = [crystals.data[i] for i in chosen]
-    targets = {
-        "log density": np.log([structure.density for structure in structures]),
-        "log volume per atom": np.log([structure.volume / len(structure) for structure in structures]),
-        "formation energy": energies[chosen],
-    }
-    graphs = CrystalGraphTransformer(verbose=1).fit_transform(structures)
-    train, test = train_test_split(np.arange(len(graphs)), test_size=0.2, random_state=0)
-
-    with tempfile.TemporaryDirectory() as folder:
-        untrained = Path(folder) / UNTRAINED
-        save_untrained(untrained, graphs[train])
-        rows = [
-            row
-            for method in options.methods
-            for readout in (options.readouts[:1] if method == ELEMENTS else options.readouts)
-            for row in probe(method, readout, untrained, graphs, targets, train, test, results)
-        ]
+    samples = [
+        Sample(options.data, "mp_stable.parquet", ["formation_energy_per_atom", "band_gap"], options.crystals),
+        Sample(options.data, "mp_elastic.parquet", ["log10_k_vrh"], options.crystals),
+    ]
+    rows = []
+    for sample in samples:
+        with tempfile.TemporaryDirectory() as folder:
+            untrained = Path(folder) / UNTRAINED
+            save_untrained(untrained, sample.graphs[sample.train])
+            for method in options.methods:
+                for readout in options.readouts[:1] if method == ELEMENTS else options.readouts:
+                    rows += probe(method, readout, untrained, sample, results)
 
     frame = results.select(rows)
     cells = frame.pivot_table("r2", ["method", "readout"], "target", sort=False).map("{:.3f}".format)
-    table = [[*names, *row[list(targets)]] for names, row in cells.iterrows()]
+    table = [[*names, *row] for names, row in zip(cells.index, cells.to_numpy(), strict=True)]
     print("\nR² of ridge regression on the test crystals\n")
-    print(markdown(["vectors", "readout", *targets], table))
+    print(markdown(["vectors", "readout", *cells.columns], table))
 
 
-def probe(method, readout, untrained, graphs, targets, train, test, results) -> list[dict[str, str]]:
+class Sample:
+    """Random crystals of a file, their graphs and the targets to probe for.
+
+    Parameters
+    ----------
+    folder : path
+        With the data files.
+    file : str
+        Name of the file.
+    columns : list of str
+        Of the file, all known for the crystals that are drawn.
+    n_crystals : int
+        How many are drawn.
+    """
+
+    def __init__(self, folder: Path, file: str, columns: list[str], n_crystals: int):
+        crystals = read_optimade_parquet(data_file(folder, file), columns=columns)
+        values = crystals.target[columns].to_numpy(float)
+        known = set(PretrainedCrystalEmbedder().fit([]).elements_)
+        usable = [
+            i
+            for i, structure in enumerate(crystals.data)
+            if known.issuperset(structure.atomic_numbers) and np.isfinite(values[i]).all()
+        ]
+        chosen = np.random.RandomState(0).permutation(usable)[:n_crystals]
+        structures = [crystals.data[i] for i in chosen]
+        self.targets = {NAMES[name]: values[chosen, column] for column, name in enumerate(columns)}
+        if file == "mp_stable.parquet":
+            self.targets["log density"] = np.log([structure.density for structure in structures])
+            self.targets["log volume per atom"] = np.log([s.volume / len(s) for s in structures])
+        self.graphs = CrystalGraphTransformer(verbose=1).fit_transform(structures)
+        self.train, self.test = train_test_split(np.arange(len(chosen)), test_size=0.2, random_state=0)
+
+
+def probe(method: str, readout: str, untrained: Path, sample: Sample, results: Results) -> list[dict[str, str]]:
     """Fit and score all targets, if that is not done yet, and return the keys of their rows."""
     embedder = PretrainedCrystalEmbedder(readout=readout, device="cpu")
     if method == UNTRAINED:
@@ -103,13 +126,14 @@ def probe(method, readout, untrained, graphs, targets, train, test, results) -> 
     elif method != ELEMENTS:
         embedder.set_params(weights=method)
     weights = "" if method in (UNTRAINED, ELEMENTS) else weights_sha256(method)
-    common = {"method": method, "readout": readout, "settings": settings_id(embedder, len(graphs)), "weights": weights}
-    rows = [{"target": target, **common} for target in targets]
+    settings = settings_id(embedder, len(sample.graphs))
+    common = {"method": method, "readout": readout, "settings": settings, "weights": weights}
+    rows = [{"target": target, **common} for target in sample.targets]
     if all(results.has(row) for row in rows):
         return rows
-    vectors = mean_element_features(graphs) if method == ELEMENTS else embedder.fit_transform(graphs)
+    vectors = mean_element_features(sample.graphs) if method == ELEMENTS else embedder.fit_transform(sample.graphs)
     for row in rows:
-        y = targets[row["target"]]
+        y, train, test = sample.targets[row["target"]], sample.train, sample.test
         ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-4, 4, 33))).fit(vectors[train], y[train])
         predicted = ridge.predict(vectors[test])
         sizes = {"n_features": vectors.shape[1], "n_train": len(train), "n_test": len(test)}

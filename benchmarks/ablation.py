@@ -1,0 +1,161 @@
+"""What each part of the default is worth, and what happens where the corpus lacks the target's elements.
+
+    python benchmarks/ablation.py --jobs 2
+
+"finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
+of the objective away, and pretrains each time on the same 8,000 random crystals of the corpus for 5 epochs. "elements"
+finetunes on crystals with oxygen, of every set only these, and compares a corpus without oxygen with a random one of
+the same size. Training rows, test rows and steps are those of benchmarks/study.py, with 100 crystals and three seeds.
+Adds one row per table, variant, set and seed to results/ablation.csv, leaves out what is there, and prints tables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from _common import Results, add_settings, data_file, make_parser, markdown, run_all, settings_id, sha256
+from _sets import UNITS, Sets
+from pretrain import CACHE, SETTINGS, corpus_graphs, labels_of
+from study import run
+
+from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
+
+KEYS = ["table", "variant", "task", "seed", "settings"]
+SETS = ["phonons", "jdft2d", "log10 K", "perovskites", "band gap"]
+SIZE = "100"
+N_CRYSTALS, N_EPOCHS = 8_000, 5
+OXYGEN = 8
+FULL, SCRATCH = "full", "no pretraining"
+
+Changes = dict[str, Any]
+FINETUNING: dict[str, Changes] = {
+    FULL: {},
+    SCRATCH: {"pretrain": None},
+    "frozen encoder": {"freeze_encoder": True},
+    "half the rate for the encoder": {"encoder_learning_rate": CrystalSSLRegressor().learning_rate / 2},
+    "no moving average": {"ema_decay": 0.0},
+    "squared loss": {"loss": "mse"},
+    "no logarithm": {"target_transform": None},
+    "no clipping": {"gradient_clip": None},
+    "no weight decay": {"weight_decay": 0.0},
+    "mean readout": {"readout": "mean"},
+    "all layers": {"layers": "all"},
+}
+# Parameters of the objective, and whether it sees labels.
+PRETRAINING: dict[str, tuple[Changes, bool] | None] = {
+    FULL: ({}, True),
+    SCRATCH: None,
+    "no labels": ({}, False),
+    "no masking": ({"atom_masking": 0.0}, True),
+    "no denoising": ({"sigma": 1e-6, "denoise_weight": 1e-9}, True),
+}
+ELEMENTS = ["random corpus", SCRATCH, "corpus without oxygen"]
+TABLES: dict[str, list[str]] = {
+    "finetuning": list(FINETUNING),
+    "pretraining": list(PRETRAINING),
+    "elements": ELEMENTS,
+}
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--sets", nargs="+", choices=UNITS, default=SETS, metavar="SET", help=f"{list(UNITS)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    add_settings(parser)
+    options = parser.parse_args()
+    results = Results(options.results / "ablation.csv", KEYS)
+    settings = settings_id(CrystalSSLRegressor().set_params(**dict(options.set)), SIZE, N_CRYSTALS, N_EPOCHS)
+    sets = Sets(options.data)
+    for table in options.tables:
+        wanted = [
+            dict(zip(KEYS, [table, variant, task, seed, settings], strict=True))
+            for seed in options.seeds
+            for task in options.sets
+            for variant in TABLES[table]
+        ]
+        missing = [] if options.report else [row for row in wanted if not results.has(row)]
+        sources = pretrained(table, options.data) if missing else {}
+        calls = []
+        for row in missing:
+            variant = row["variant"]
+            data = sets.of(row["task"], "joint")
+            changes = [*options.set, ("pretrain", sources[variant])]
+            if table == "finetuning":
+                changes += FINETUNING[variant].items()
+            if table == "elements":
+                data = only(OXYGEN, *data)
+            calls.append(joblib.delayed(run)({**row, "method": "joint", "size": SIZE}, data, changes))
+        run_all(calls, results, options.jobs)
+        print_table(table, results.select(wanted))
+
+
+def only(element: int, graphs: CrystalGraphs, y: np.ndarray) -> tuple[CrystalGraphs, np.ndarray]:
+    """Return the crystals that hold an element, and their labels."""
+    rows = np.flatnonzero(holds(element, graphs))
+    return graphs[rows], y[rows]
+
+
+def holds(element: int, graphs: CrystalGraphs) -> np.ndarray:
+    """Return which crystals hold an element."""
+    return np.add.reduceat(graphs.atomic_numbers == element, graphs.atom_offsets[:-1]) > 0
+
+
+def pretrained(table: str, data: Path) -> dict[str, Any]:
+    """Return what each variant of a table finetunes, pretrained if it is not in the work folder."""
+    if table == "finetuning":
+        return dict.fromkeys(FINETUNING, "joint")
+    path = data_file(data, "mp_pretrain.parquet")
+    graphs = corpus_graphs(path, sha256(path), CACHE, "gatedgcn")
+    y = labels_of("joint", path, np.diff(graphs.atom_offsets))
+    order = np.random.default_rng(0).permutation(len(graphs))
+    random = order[:N_CRYSTALS]
+    if table == "elements":
+        other = order[~holds(OXYGEN, graphs)[order]][:N_CRYSTALS]
+        return {
+            SCRATCH: None,
+            "random corpus": weights(graphs[random], y[random], {}),
+            "corpus without oxygen": weights(graphs[other], y[other], {}),
+        }
+    return {
+        variant: None if part is None else weights(graphs[random], y[random] if part[1] else None, part[0])
+        for variant, part in PRETRAINING.items()
+    }
+
+
+def weights(graphs: CrystalGraphs, y: np.ndarray | None, task_params: Changes) -> Path:
+    """Return the folder of weights pretrained on these crystals."""
+    embedder = PretrainedCrystalEmbedder(
+        "joint", weights=None, task_params=task_params, random_state=0, device="cpu", verbose=1
+    ).set_params(**{**SETTINGS["joint"], "max_epochs": N_EPOCHS})
+    folder = CACHE / f"ablation-{joblib.hash([graphs, y, settings_id(embedder)])[:16]}"
+    if not folder.exists():
+        embedder.fit(graphs, y).save_pretrained(folder, card="")
+    return folder
+
+
+def print_table(table: str, frame: Any) -> None:
+    """Print errors, and how far they are from those of the first variant."""
+    if frame.empty:
+        return
+    errors = frame.pivot_table("mae", ["task", "seed"], "variant", sort=False)
+    errors = errors[[variant for variant in TABLES[table] if variant in errors]].dropna()
+    first = errors.columns[0]
+    means = errors.groupby("task", sort=False).mean().T
+    changes = means / means.loc[first] - 1
+    print(f"\n{table}: MAE with {SIZE} labels, seeds: {frame.seed.nunique()}; in brackets against {first!r}\n")
+    lines = [
+        [variant, *(f"{value:.3g} ({change:+.0%})" for value, change in zip(means.loc[variant], changes.loc[variant])),
+         f"{changes.loc[variant].mean():+.1%}"]
+        for variant in means.index
+    ]  # fmt: skip
+    print(markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines))
+
+
+if __name__ == "__main__":
+    main()
