@@ -44,13 +44,14 @@ FINETUNING: dict[str, Changes] = {
     "mean readout": {"readout": "mean"},
     "all layers": {"layers": "all"},
 }
-# Parameters of the objective, and whether it sees labels.
+# Parameters of the embedder, and whether it sees labels.
 PRETRAINING: dict[str, tuple[Changes, bool] | None] = {
     FULL: ({}, True),
     SCRATCH: None,
     "no labels": ({}, False),
-    "no masking": ({"atom_masking": 0.0}, True),
-    "no denoising": ({"sigma": 1e-6, "denoise_weight": 1e-9}, True),
+    "no masking": ({"task_params": {"atom_masking": 0.0}}, True),
+    "no denoising": ({"task_params": {"sigma": 1e-6, "denoise_weight": 1e-9}}, True),
+    "128 wide": ({"hidden_dim": 128}, True),
 }
 ELEMENTS = ["random corpus", SCRATCH, "corpus without oxygen"]
 TABLES: dict[str, list[str]] = {
@@ -128,11 +129,10 @@ def pretrained(table: str, data: Path) -> dict[str, Any]:
     }
 
 
-def weights(graphs: CrystalGraphs, y: np.ndarray | None, task_params: Changes) -> Path:
+def weights(graphs: CrystalGraphs, y: np.ndarray | None, changes: Changes) -> Path:
     """Return the folder of weights pretrained on these crystals."""
-    embedder = PretrainedCrystalEmbedder(
-        "joint", weights=None, task_params=task_params, random_state=0, device="cpu", verbose=1
-    ).set_params(**{**SETTINGS["joint"], "max_epochs": N_EPOCHS})
+    embedder = PretrainedCrystalEmbedder("joint", weights=None, random_state=0, device="cpu", verbose=1)
+    embedder.set_params(**{**SETTINGS["joint"], "max_epochs": N_EPOCHS, **changes})
     folder = CACHE / f"ablation-{joblib.hash([graphs, y, settings_id(embedder)])[:16]}"
     if not folder.exists():
         embedder.fit(graphs, y).save_pretrained(folder, card="")
@@ -149,11 +149,8 @@ def print_table(table: str, frame: Any) -> None:
     means = errors.groupby("task", sort=False).mean().T
     changes = means / means.loc[first] - 1
     print(f"\n{table}: MAE with {SIZE} labels, seeds: {frame.seed.nunique()}; in brackets against {first!r}\n")
-    lines = [
-        [variant, *(f"{value:.3g} ({change:+.0%})" for value, change in zip(means.loc[variant], changes.loc[variant])),
-         f"{changes.loc[variant].mean():+.1%}"]
-        for variant in means.index
-    ]  # fmt: skip
+    cells = means.map("{:.3g}".format) + changes.map(" ({:+.0%})".format)
+    lines = [[variant, *cells.loc[variant], f"{changes.loc[variant].mean():+.1%}"] for variant in means.index]
     print(markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines))
 
 

@@ -101,9 +101,7 @@ def fit_megnet(structures: list[Any], y: np.ndarray, train: np.ndarray, test: np
             enable_model_summary=False, default_root_dir=folder,
         )  # fmt: skip
         trainer.fit(module, *loaders[:2])
-        state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
-    module.load_state_dict(state)
-    module.eval()
+        module = ModelLightningModule.load_from_checkpoint(best.best_model_path, model=model).eval()
     predictions = []
     with torch.inference_mode():
         for graph, lattice, state_attr, _ in loaders[2]:
