@@ -48,7 +48,7 @@ def magpie(structures: list[Any]) -> np.ndarray:
 
 
 def structure_features(structures: list[Any]) -> np.ndarray:
-    """Return Magpie features and those of matminer's structure featurizers."""
+    """Return Magpie features and those of matminer's structure featurizers; NaN where one does not apply."""
     from matminer.featurizers import structure as featurizers
 
     columns = [
@@ -59,7 +59,7 @@ def structure_features(structures: list[Any]) -> np.ndarray:
     parts = [magpie(structures)]
     for featurizer in columns:
         featurizer.set_n_jobs(1)
-        parts.append(np.array(featurizer.featurize_many(structures, pbar=False), dtype=float))
+        parts.append(np.array(featurizer.featurize_many(structures, ignore_errors=True, pbar=False), dtype=float))
     return np.hstack(parts)
 
 

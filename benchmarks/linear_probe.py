@@ -5,7 +5,7 @@
 4,096 random crystals of mp_stable.parquet and as many of mp_elastic.parquet, 80 % of them for training. Targets: the
 logarithms of the mass density (g/cm³) and of the volume per atom (Å³), formation energy (eV/atom), band gap (eV), and
 the logarithm of the bulk modulus (GPa). Formation energies, band gaps and volumes of other crystals are among what
-`joint` is pretrained to predict. Controls: the same encoder with random weights, whose batch statistics are taken from
+`joint` is pretrained to predict. Controls: CGCNN with random weights, whose batch statistics are taken from
 the training crystals; and the element features that the encoder starts from, averaged over the atoms of the crystal.
 Adds one row per target, method and readout to results/linear_probe.csv, and prints a Markdown table.
 """
@@ -31,6 +31,7 @@ from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights, 
 
 KEYS = ["target", "method", "readout", "settings", "weights"]
 UNTRAINED, ELEMENTS = "untrained", "elements"
+DEFAULT = "default"  # the readout that the encoder declares
 NAMES = {"formation_energy_per_atom": "formation energy", "band_gap": "band gap", "log10_k_vrh": "log10 K"}
 
 
@@ -57,7 +58,7 @@ def mean_element_features(graphs: CrystalGraphs) -> np.ndarray:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--methods", nargs="+", default=[*bundled_weights(), UNTRAINED, ELEMENTS])
-    parser.add_argument("--readouts", nargs="+", default=["mean", "mean+max+min"])
+    parser.add_argument("--readouts", nargs="+", default=[DEFAULT])
     parser.add_argument("--crystals", type=int, default=4096)
     options = parser.parse_args()
     results = Results(options.results / "linear_probe.csv", KEYS)
@@ -118,7 +119,7 @@ class Sample:
 
 def probe(method: str, readout: str, untrained: Path, sample: Sample, results: Results) -> list[dict[str, str]]:
     """Fit and score all targets, if that is not done yet, and return the keys of their rows."""
-    embedder = PretrainedCrystalEmbedder(readout=readout, device="cpu")
+    embedder = PretrainedCrystalEmbedder(readout=None if readout == DEFAULT else readout, device="cpu")
     if method == UNTRAINED:
         embedder.set_params(weights=untrained)
     elif method in bundled_weights():
