@@ -13,7 +13,7 @@ from crystalssl.datasets import fetch_matminer, read_optimade_parquet
 from crystalssl.graphs import RECIPES
 from crystalssl.training import bundled_weights, load_encoder
 
-__all__ = ["UNITS", "Sets", "read_set"]
+__all__ = ["UNITS", "Sets", "known_elements", "read_set"]
 
 UNITS = {
     "phonons": "1/cm",
@@ -74,9 +74,13 @@ class Sets:
         return self._built[task, recipe]
 
 
+def known_elements() -> set[int]:
+    """Return the elements that all bundled weights know."""
+    return set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
+
+
 def _known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
-    """Return the rows with a label whose elements are known to all bundled weights."""
-    known = set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
-    unknown = ~np.isin(graphs.atomic_numbers, list(known))
+    """Return the rows with a label whose elements all bundled weights know."""
+    unknown = ~np.isin(graphs.atomic_numbers, list(known_elements()))
     per_crystal = np.add.reduceat(unknown, graphs.atom_offsets[:-1])
     return np.flatnonzero((per_crystal == 0) & np.isfinite(y))

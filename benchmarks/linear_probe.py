@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _common import Results, data_file, make_parser, markdown, settings_id, weights_sha256
+from _sets import known_elements
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.model_selection import train_test_split
@@ -46,7 +47,7 @@ def save_untrained(folder: Path, graphs: CrystalGraphs) -> None:
         for norm in norms:
             norm.momentum = 1 / number  # the average over all batches, where a constant one remembers the last few
         encoder(batch)
-    save_encoder(folder, encoder, {"method": "barlow", "elements": list(graphs.elements)})
+    save_encoder(folder, encoder, {"method": "barlow", "elements": list(range(1, 119))})
 
 
 def mean_element_features(graphs: CrystalGraphs) -> np.ndarray:
@@ -101,7 +102,7 @@ class Sample:
     def __init__(self, folder: Path, file: str, columns: list[str], n_crystals: int):
         crystals = read_optimade_parquet(data_file(folder, file), columns=columns)
         values = crystals.target[columns].to_numpy(float)
-        known = set(PretrainedCrystalEmbedder().fit([]).elements_)
+        known = known_elements()
         usable = [
             i
             for i, structure in enumerate(crystals.data)
