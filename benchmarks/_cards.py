@@ -186,6 +186,6 @@ def reached(weights: str, encoder: str, results: Path) -> str:
         if rows:
             tables.append(
                 "R² of ridge regression on the vectors, without finetuning (`benchmarks/linear_probe.py`):\n\n"
-                + markdown(["target", "readout", "these weights", "random weights"], rows)
+                + markdown(["target", "readout", "these weights", "CGCNN, random weights"], rows)
             )
     return "\n\n".join(tables)
