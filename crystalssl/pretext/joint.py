@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.augment import AtomMasking, Compose, GaussianPerturbation
+from crystalssl.augment import Compose
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
 from crystalssl.pretext._labels import encode_properties
@@ -73,7 +73,7 @@ class Joint(WeightedTasks):
     n_properties : int, default=0
         Columns of the labels.
     mask_weight, denoise_weight : float, default=0.3
-        Weights of masking and denoising beside the properties.
+        Weights of masking and denoising beside the properties; 0 leaves the task and its perturbation out.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
     sigma : float, default=0.1
@@ -94,15 +94,17 @@ class Joint(WeightedTasks):
         atom_masking: float = 0.15,
         sigma: float = 0.1,
     ):
-        tasks = [
-            KnownProperties(encoder, n_properties),
-            MaskedElements(encoder, atom_masking),
-            DistanceDenoising(encoder, sigma),
+        parts = [
+            (KnownProperties(encoder, n_properties), 1.0),
+            (MaskedElements(encoder, atom_masking), mask_weight),
+            (DistanceDenoising(encoder, sigma), denoise_weight),
         ]
-        view = Compose([GaussianPerturbation(sigma), AtomMasking(atom_masking)])
+        tasks, weights = zip(*((task, weight) for task, weight in parts if weight), strict=True)
+        # Atoms move before some are hidden, and all tasks see both.
+        view = Compose([task.views[0] for task in reversed(tasks[1:])])
         for task in tasks:
             task.views = [view]
-        super().__init__(encoder, tasks, [1.0, mask_weight, denoise_weight])
+        super().__init__(encoder, tasks, weights)
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:

@@ -229,7 +229,7 @@ WRONG = [
     *((name, {"sigma": sigma}) for name in ("cdssl", "denoise", "joint") for sigma in (0, -0.5, math.nan)),
     *((name, {"temperature": value}) for name in ("simclr", "spmat-simclr") for value in (0, -1, math.nan)),
     *(("dssl-ve", {name: value}) for name in ("alpha", "beta", "gamma") for value in (0, -1, math.nan)),
-    ("joint", {"mask_weight": 0}),
+    ("joint", {"mask_weight": -0.1}),
     ("joint", {"denoise_weight": -1}),
 ]
 
@@ -421,6 +421,20 @@ def test_joint_needs_no_labels(make_batch):
     task, batch = build("joint", n_properties=0), make_batch("joint")
     batch.y = torch.empty(N, 0)
     assert torch.isfinite(task(batch, generator()))
+
+
+@pytest.mark.parametrize(
+    ("left_out", "view", "others"),
+    [
+        ("mask_weight", [GaussianPerturbation(0.1)], ["denoise"]),
+        ("denoise_weight", [AtomMasking(0.15)], ["mask"]),
+    ],
+)
+def test_joint_without_a_part_neither_judges_nor_perturbs_for_it(left_out, view, others, make_batch):
+    task = build("joint", **{left_out: 0})
+    assert task.views == [Compose(view)]
+    assert [part.name for part in task.tasks] == ["properties", *others]
+    assert torch.isfinite(task(make_batch("joint"), generator()))
 
 
 def test_defaults_of_joint():
