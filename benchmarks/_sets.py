@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from crystalssl.datasets import fetch_matminer, read_optimade_parquet
 from crystalssl.graphs import RECIPES
 from crystalssl.training import bundled_weights, load_encoder
 
-__all__ = ["UNITS", "Sets", "known_elements", "read_set"]
+__all__ = ["UNITS", "Sets", "known_elements", "n_atoms_of", "read_set"]
 
 UNITS = {
     "phonons": "1/cm",
@@ -79,8 +80,12 @@ def known_elements() -> set[int]:
     return set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
 
 
+def n_atoms_of(graphs: CrystalGraphs, elements: Iterable[int]) -> np.ndarray:
+    """Return how many atoms of some elements each crystal has."""
+    return np.add.reduceat(np.isin(graphs.atomic_numbers, list(elements)), graphs.atom_offsets[:-1], dtype=int)
+
+
 def _known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
     """Return the rows with a label whose elements all bundled weights know."""
-    unknown = ~np.isin(graphs.atomic_numbers, list(known_elements()))
-    per_crystal = np.add.reduceat(unknown, graphs.atom_offsets[:-1])
-    return np.flatnonzero((per_crystal == 0) & np.isfinite(y))
+    known = n_atoms_of(graphs, known_elements()) == np.diff(graphs.atom_offsets)
+    return np.flatnonzero(known & np.isfinite(y))

@@ -16,14 +16,24 @@ from typing import Any
 
 import joblib
 import numpy as np
-from _common import Results, add_settings, data_file, make_parser, markdown, run_all, settings_id, sha256
-from _sets import UNITS, Sets
+from _common import (
+    Results,
+    add_settings,
+    data_file,
+    make_parser,
+    markdown,
+    run_all,
+    settings_id,
+    sha256,
+    weights_sha256,
+)
+from _sets import UNITS, Sets, n_atoms_of
 from pretrain import CACHE, SETTINGS, corpus_graphs, labels_of
 from study import run
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
 
-KEYS = ["table", "variant", "task", "seed", "settings"]
+KEYS = ["table", "variant", "task", "seed", "settings", "weights"]
 SETS = ["phonons", "jdft2d", "log10 K", "perovskites", "band gap"]
 SIZE = "100"
 N_CRYSTALS, N_EPOCHS = 8_000, 5
@@ -49,15 +59,14 @@ PRETRAINING: dict[str, tuple[Changes, bool] | None] = {
     FULL: ({}, True),
     SCRATCH: None,
     "no labels": ({}, False),
-    "no masking": ({"task_params": {"atom_masking": 0.0}}, True),
-    "no denoising": ({"task_params": {"sigma": 1e-6, "denoise_weight": 1e-9}}, True),
+    "no masking": ({"task_params": {"mask_weight": 0}}, True),
+    "no denoising": ({"task_params": {"denoise_weight": 0}}, True),
     "128 wide": ({"hidden_dim": 128}, True),
 }
-ELEMENTS = ["random corpus", SCRATCH, "corpus without oxygen"]
-TABLES: dict[str, list[str]] = {
+TABLES: dict[str, list[str]] = {  # the first variant is what the others are compared with
     "finetuning": list(FINETUNING),
     "pretraining": list(PRETRAINING),
-    "elements": ELEMENTS,
+    "elements": ["random corpus", SCRATCH, "corpus without oxygen"],
 }
 
 
@@ -74,57 +83,48 @@ def main() -> None:
     settings = settings_id(CrystalSSLRegressor().set_params(**dict(options.set)), SIZE, N_CRYSTALS, N_EPOCHS)
     sets = Sets(options.data)
     for table in options.tables:
+        sources = sources_of(table, options.data)
+        hashes = {variant: weights_sha256(source) for variant, source in sources.items()}
         wanted = [
-            dict(zip(KEYS, [table, variant, task, seed, settings], strict=True))
+            dict(zip(KEYS, [table, variant, task, seed, settings, hashes[variant]], strict=True))
             for seed in options.seeds
             for task in options.sets
             for variant in TABLES[table]
         ]
-        missing = [] if options.report else [row for row in wanted if not results.has(row)]
-        sources = pretrained(table, options.data) if missing else {}
         calls = []
-        for row in missing:
-            variant = row["variant"]
-            data = sets.of(row["task"], "joint")
-            changes = [*options.set, ("pretrain", sources[variant])]
-            if table == "finetuning":
-                changes += FINETUNING[variant].items()
+        for row in wanted:
+            if options.report or results.has(row):
+                continue
+            graphs, y = sets.of(row["task"], "joint")
             if table == "elements":
-                data = only(OXYGEN, *data)
-            calls.append(joblib.delayed(run)({**row, "method": "joint", "size": SIZE}, data, changes))
+                rows = np.flatnonzero(n_atoms_of(graphs, [OXYGEN]))
+                graphs, y = graphs[rows], y[rows]
+            changes = [*options.set, ("pretrain", sources[row["variant"]])]
+            if table == "finetuning":
+                changes += FINETUNING[row["variant"]].items()
+            calls.append(joblib.delayed(run)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
         run_all(calls, results, options.jobs)
         print_table(table, results.select(wanted))
 
 
-def only(element: int, graphs: CrystalGraphs, y: np.ndarray) -> tuple[CrystalGraphs, np.ndarray]:
-    """Return the crystals that hold an element, and their labels."""
-    rows = np.flatnonzero(holds(element, graphs))
-    return graphs[rows], y[rows]
-
-
-def holds(element: int, graphs: CrystalGraphs) -> np.ndarray:
-    """Return which crystals hold an element."""
-    return np.add.reduceat(graphs.atomic_numbers == element, graphs.atom_offsets[:-1]) > 0
-
-
-def pretrained(table: str, data: Path) -> dict[str, Any]:
+def sources_of(table: str, data: Path) -> dict[str, Any]:
     """Return what each variant of a table finetunes, pretrained if it is not in the work folder."""
     if table == "finetuning":
-        return dict.fromkeys(FINETUNING, "joint")
+        return {variant: changes.get("pretrain", "joint") for variant, changes in FINETUNING.items()}
     path = data_file(data, "mp_pretrain.parquet")
     graphs = corpus_graphs(path, sha256(path), CACHE, "gatedgcn")
     y = labels_of("joint", path, np.diff(graphs.atom_offsets))
     order = np.random.default_rng(0).permutation(len(graphs))
-    random = order[:N_CRYSTALS]
+    rows = order[:N_CRYSTALS]
     if table == "elements":
-        other = order[~holds(OXYGEN, graphs)[order]][:N_CRYSTALS]
+        others = order[n_atoms_of(graphs, [OXYGEN])[order] == 0][:N_CRYSTALS]
         return {
+            "random corpus": weights(graphs[rows], y[rows], {}),
             SCRATCH: None,
-            "random corpus": weights(graphs[random], y[random], {}),
-            "corpus without oxygen": weights(graphs[other], y[other], {}),
+            "corpus without oxygen": weights(graphs[others], y[others], {}),
         }
     return {
-        variant: None if part is None else weights(graphs[random], y[random] if part[1] else None, part[0])
+        variant: None if part is None else weights(graphs[rows], y[rows] if part[1] else None, part[0])
         for variant, part in PRETRAINING.items()
     }
 

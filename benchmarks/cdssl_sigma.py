@@ -12,7 +12,7 @@ from __future__ import annotations
 import joblib
 import numpy as np
 from _common import Results, data_file, make_parser, markdown, sha256
-from _sets import read_set
+from _sets import n_atoms_of, read_set
 from pretrain import CACHE, corpus_graphs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeCV
@@ -42,7 +42,7 @@ def main() -> None:
     corpus = corpus[np.random.default_rng(0).permutation(len(corpus))[: options.limit]]
     X, y = read_set("log10 G", options.data)
     graphs = CrystalGraphTransformer(encoder="megnet").transform(X)
-    usable = np.add.reduceat(~np.isin(graphs.atomic_numbers, corpus.elements), graphs.atom_offsets[:-1]) == 0
+    usable = n_atoms_of(graphs, corpus.elements) == np.diff(graphs.atom_offsets)
     graphs, y = graphs[usable], y[usable]
     volume = np.log(abs(np.linalg.det(graphs.lattice)) / np.diff(graphs.atom_offsets))
     settings = joblib.hash([HIDDEN_DIM, options.limit, options.epochs, options.finetuning_epochs])[:8]
