@@ -9,8 +9,8 @@ matminer needs an older pandas than the other benchmarks, hence an environment o
 - magpie + forest: 132 Magpie features of the composition and a random forest of 500 trees;
 - structure + boosting: the same, and density, space group and fingerprints of the sites (order parameters of
   CrystalNN's neighbours), with scikit-learn's histogram gradient boosting of absolute errors;
-- MEGNet: matgl's, with its defaults and its Lightning module, L1 loss, standardised targets, batches of 32, and as many
-  epochs as crystalssl's regressor; a tenth of the training crystals chooses the epoch.
+- MEGNet: matgl's, with its defaults and its Lightning module, L1 loss, standardised targets, batches of 32, 100 epochs
+  like crystalssl's regressor; a tenth of the training crystals chooses the epoch.
 
 Adds one row per task, model and fold to results/alternatives.csv, leaves out what is there, and prints a table. Times
 are those of one thread.
@@ -32,11 +32,10 @@ from _common import Results, load_task, make_parser, markdown
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.model_selection import train_test_split
 
-from crystalssl import CrystalSSLRegressor
 from crystalssl.datasets import matbench_folds
 
 KEYS = ["task", "model", "fold"]
-Fold = tuple[np.ndarray, np.ndarray]
+N_EPOCHS = 100
 
 
 def magpie(structures: list[Any]) -> np.ndarray:
@@ -63,12 +62,19 @@ def structure_features(structures: list[Any]) -> np.ndarray:
     return np.hstack(parts)
 
 
-def fit_trees(model: Any, features: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the predictions of a model of scikit-learn."""
+def forest(features: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return the predictions of a random forest."""
+    model = RandomForestRegressor(500, random_state=0)
     return model.fit(features[train], y[train]).predict(features[test])
 
 
-def fit_megnet(structures: list[Any], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def boosting(features: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return the predictions of gradient boosting."""
+    model = HistGradientBoostingRegressor(loss="absolute_error", max_iter=500, learning_rate=0.05, random_state=0)
+    return model.fit(features[train], y[train]).predict(features[test])
+
+
+def megnet(structures: list[Any], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Return the predictions of matgl's MEGNet, trained from scratch."""
     import lightning
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -81,23 +87,23 @@ def fit_megnet(structures: list[Any], y: np.ndarray, train: np.ndarray, test: np
     model = MEGNet(element_types=get_element_list(structures))
     converter = Structure2Graph(element_types=model.element_types, cutoff=model.cutoff)
 
-    def graphs(rows: np.ndarray) -> Any:
-        chosen = [structures[row] for row in rows]
-        return MGLDataset(structures=chosen, labels={"y": y[rows].tolist()}, converter=converter, save_cache=False)
-
     kept, held_out = train_test_split(train, test_size=0.1, random_state=0)
-    loaders = MGLDataLoader(
-        graphs(kept), graphs(held_out), test_data=graphs(test), collate_fn=collate_fn_graph, batch_size=32,
-        num_workers=0,
-    )  # fmt: skip
-    epochs = CrystalSSLRegressor().max_epochs
-    module = ModelLightningModule(
-        model, data_mean=float(y[kept].mean()), data_std=float(y[kept].std()), loss="l1_loss", decay_steps=epochs
-    )
     with tempfile.TemporaryDirectory() as folder:
+
+        def graphs(rows: np.ndarray) -> Any:
+            chosen, labels = [structures[row] for row in rows], {"y": y[rows].tolist()}
+            return MGLDataset(structures=chosen, labels=labels, converter=converter, save_cache=False, root=folder)
+
+        loaders = MGLDataLoader(
+            graphs(kept), graphs(held_out), test_data=graphs(test), collate_fn=collate_fn_graph, batch_size=32,
+            num_workers=0,
+        )  # fmt: skip
+        module = ModelLightningModule(
+            model, data_mean=float(y[kept].mean()), data_std=float(y[kept].std()), loss="l1_loss", decay_steps=N_EPOCHS
+        )
         best = ModelCheckpoint(folder, monitor="val_MAE", save_weights_only=True)
         trainer = lightning.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, callbacks=[best], enable_progress_bar=False,
+            max_epochs=N_EPOCHS, accelerator="cpu", logger=False, callbacks=[best], enable_progress_bar=False,
             enable_model_summary=False, default_root_dir=folder,
         )  # fmt: skip
         trainer.fit(module, *loaders[:2])
@@ -110,19 +116,11 @@ def fit_megnet(structures: list[Any], y: np.ndarray, train: np.ndarray, test: np
     return np.concatenate(predictions)
 
 
-def forest() -> Any:
-    return RandomForestRegressor(500, random_state=0)
-
-
-def boosting() -> Any:
-    return HistGradientBoostingRegressor(loss="absolute_error", max_iter=500, learning_rate=0.05, random_state=0)
-
-
 # What turns structures into features, once for all folds, and what predicts the test crystals of a fold.
 MODELS: dict[str, tuple[Callable[[list[Any]], Any], Callable[..., np.ndarray]]] = {
-    "magpie + forest": (magpie, lambda *fold: fit_trees(forest(), *fold)),
-    "structure + boosting": (structure_features, lambda *fold: fit_trees(boosting(), *fold)),
-    "MEGNet": (lambda structures: structures, fit_megnet),
+    "magpie + forest": (magpie, forest),
+    "structure + boosting": (structure_features, boosting),
+    "MEGNet": (list, megnet),
 }
 
 
