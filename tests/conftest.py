@@ -15,6 +15,14 @@ from crystalssl.exceptions import DatasetError
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def benchmarks():
+    """Scripts import each other by name, from the folder that they are in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(_ROOT / "benchmarks")
+        yield
+
+
 @pytest.fixture(scope="session")
 def prototypes():
     """The 288 crystals that ship inside pymatgen; up to 105 atoms."""
