@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl.exceptions import DatasetError, RecipeMismatchError
+from crystalssl.graphs._indexing import rows_of
 from crystalssl.graphs._neighbors import Edges, find_edges
+from crystalssl.graphs._pyg import columns_of, to_data
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._storage import load_columns, save_columns
@@ -225,33 +227,15 @@ class CrystalGraphs(Sequence):
         return tuple(np.flatnonzero(np.bincount(self.atomic_numbers)).tolist())
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):  # scikit-learn indexes arrays with (rows, ...)
-            if len(key) != 2 or key[1] is not Ellipsis:
-                raise IndexError("CrystalGraphs has one axis, the crystals")
-            key = key[0]
-        if isinstance(key, (int, np.integer)):
-            return self._data(range(len(self))[key])
-        if isinstance(key, slice):
-            start, stop, step = key.indices(len(self))
-            if step == 1:
-                return self._slice(start, max(start, stop))
-            key = np.arange(start, stop, step)
-        key = np.asarray(key)
-        if key.dtype == bool:
-            if key.shape != (len(self),):
-                raise IndexError(f"the boolean mask has shape {key.shape}, but there are {len(self)} crystals")
-            key = np.flatnonzero(key)
-        elif key.size == 0:
-            key = key.astype(np.int64)
-        if key.ndim != 1 or not np.issubdtype(key.dtype, np.integer):
-            raise IndexError("index CrystalGraphs with an integer, a slice, a 1-D integer array or a boolean mask")
-        out_of_range = (key < -len(self)) | (key >= len(self))
-        if out_of_range.any():
-            raise IndexError(f"index {key[out_of_range][0]} is out of range for {len(self)} crystals")
-        return self._take(np.where(key < 0, key + len(self), key))
+        rows = rows_of(key, len(self))
+        if isinstance(rows, int):
+            return to_data(self._slice(rows, rows + 1))
+        if isinstance(rows, slice):
+            return self._slice(rows.start, rows.stop)
+        return self._take(rows)
 
     def __iter__(self) -> Iterator[Data]:
-        return (self._data(i) for i in range(len(self)))
+        return map(self.__getitem__, range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         # What scikit-learn makes of X where it wants a table, as bagging does: one column, a crystal in every row.
@@ -343,22 +327,6 @@ class CrystalGraphs(Sequence):
 
     # ------------------------------------------------------------------ PyG
 
-    def _data(self, index: int) -> Data:
-        import torch
-        from torch_geometric.data import Data
-
-        graph = self._slice(index, index + 1)
-        centers = np.repeat(np.arange(graph.n_atoms), np.diff(graph.edge_offsets))
-        edge_index = np.stack([graph.neighbors, centers]).astype(np.int64)
-        return Data(
-            z=torch.tensor(graph.atomic_numbers, dtype=torch.long),
-            pos=torch.tensor(graph.positions),
-            cell=torch.tensor(graph.lattice),
-            edge_index=torch.tensor(edge_index),
-            image=torch.tensor(graph.images),
-            distance=torch.tensor(graph.distances),
-        )
-
     @classmethod
     def from_data_list(cls, data_list: Iterable[Data], recipe: GraphRecipe) -> CrystalGraphs:
         """Collect PyG `Data` as made by indexing or iterating over `CrystalGraphs`.
@@ -370,28 +338,14 @@ class CrystalGraphs(Sequence):
             ``distance``.
         recipe : GraphRecipe
             The recipe that they were built by.
+
+        Raises
+        ------
+        ValueError
+            If the edges of an item are not sorted by their centre.
         """
-        data_list = list(data_list)
-        counts = []
-        for i, data in enumerate(data_list):
-            centers = data.edge_index[1].numpy()
-            if (np.diff(centers) < 0).any():
-                raise ValueError(f"item {i}: the edges are not sorted by their centre, edge_index[1]")
-            counts.append(np.bincount(centers, minlength=len(data.z)))
-        columns = {
-            "atomic_numbers": [d.z for d in data_list],
-            "positions": [d.pos for d in data_list],
-            "lattice": [d.cell.reshape(1, 3, 3) for d in data_list],
-            "neighbors": [d.edge_index[0] for d in data_list],
-            "images": [d.image for d in data_list],
-            "distances": [d.distance for d in data_list],
-        }
-        return cls(
-            recipe,
-            atom_offsets=offsets_of(np.array([len(d.z) for d in data_list])),
-            edge_offsets=offsets_of(np.concatenate(counts)),
-            **{name: np.concatenate([np.asarray(p) for p in v]).astype(_COLUMNS[name]) for name, v in columns.items()},
-        )
+        columns = columns_of(list(data_list))
+        return cls(recipe, **{name: column.astype(_COLUMNS[name]) for name, column in columns.items()})
 
     # ------------------------------------------------------------------ disk
 
