@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from numbers import Integral, Real
 from typing import Any
@@ -15,16 +14,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
-from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._network import evaluate
 from crystalssl.exceptions import WeightsError
-from crystalssl.pretext import TASKS, PretextTask
+from crystalssl.pretext import TASKS
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import PRECISIONS
+from crystalssl.training._pretrain import make_task
 from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import state_as_numpy
 
@@ -274,7 +273,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         task_params = shared | (self.task_params or {})
         if task.n_labels_param is not None:
             task_params[task.n_labels_param] = 0 if labels is None else labels.shape[1]
-        probe = make_task(self.method, name, params, task_params)
+        with seeded(0):  # initial weights must not move torch's global generator
+            probe = make_task(self.method, name, params, task_params)
         graphs = self._to_graphs(X, ENCODERS[name].recipe)
         if len(graphs) < 4:
             raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
@@ -304,7 +304,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             verbose=self.verbose,
             **settings,
         )
-        with seeded(0):  # initial weights must not move torch's global generator
+        with seeded(0):
             encoder = ENCODERS[name](**params)
         encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
         elements = set(graphs.elements) | set(start["elements"] if start else ())
@@ -405,23 +405,3 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 def _given(**params: Any) -> dict[str, Any]:
     """Return the parameters that were given a value."""
     return {name: value for name, value in params.items() if value is not None}
-
-
-def make_task(method: str, encoder: str, encoder_params: dict[str, Any], task_params: dict[str, Any]) -> PretextTask:
-    """Return the task, or raise ValueError if it cannot be made with these parameters and this encoder."""
-    with seeded(0):
-        try:
-            network = ENCODERS[encoder](**encoder_params)
-        except TypeError as error:
-            hint = _hint(ENCODERS[encoder], encoder_params)
-            raise ValueError(f"the encoder {encoder!r} does not take these parameters: {error}.{hint}") from error
-        try:
-            return TASKS[method](network, **task_params)
-        except TypeError as error:
-            hint = _hint(TASKS[method], task_params)
-            raise ValueError(f"the method {method!r} does not take these parameters: {error}.{hint}") from error
-
-
-def _hint(cls: type, params: dict[str, Any]) -> str:
-    known = inspect.signature(cls).parameters
-    return next((did_you_mean(name, known) for name in params if name not in known), "")

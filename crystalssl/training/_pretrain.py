@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
 
+from crystalssl._suggestions import did_you_mean
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.pretext import TASKS
+from crystalssl.pretext import TASKS, PretextTask
 from crystalssl.training._batching import CrystalDataset
 from crystalssl.training._callbacks import Checkpoint
 from crystalssl.training._fit import epochs_of, fit_network
@@ -18,7 +20,7 @@ from crystalssl.training._net import PretrainingNet
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import state_as_numpy
 
-__all__ = ["pretrain"]
+__all__ = ["make_task", "pretrain"]
 
 
 def pretrain(
@@ -88,10 +90,7 @@ def pretrain(
     valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
 
     with seeded(derive_seed(seed, 1)):
-        network = ENCODERS[encoder](**encoder_params)
-        if encoder_state is not None:
-            network.load_pretrained({name: torch.from_numpy(array) for name, array in encoder_state.items()})
-        task = TASKS[method](network, **task_params)
+        task = make_task(method, encoder, encoder_params, task_params, encoder_state)
 
     resume = None
     if checkpoint is not None:
@@ -125,3 +124,32 @@ def pretrain(
     )
     trained: Encoder = net.module_.encoder
     return state_as_numpy(trained), epochs_of(net)
+
+
+def make_task(
+    method: str,
+    encoder: str,
+    encoder_params: dict[str, Any],
+    task_params: dict[str, Any],
+    encoder_state: dict[str, np.ndarray] | None = None,
+) -> PretextTask:
+    """Return a pretext task around an encoder, both with random weights unless there are some to start from.
+
+    Raises
+    ------
+    ValueError
+        If the encoder or the task does not take its parameters, or the encoder lacks what the task needs.
+    """
+    network = _construct("encoder", ENCODERS[encoder], encoder_params)
+    if encoder_state is not None:
+        network.load_pretrained({name: torch.from_numpy(array) for name, array in encoder_state.items()})
+    return _construct("method", TASKS[method], task_params, network)
+
+
+def _construct(kind: str, cls: Any, params: dict[str, Any], *args: Any) -> Any:
+    try:
+        return cls(*args, **params)
+    except TypeError as error:
+        known = inspect.signature(cls).parameters
+        hint = next((did_you_mean(name, known) for name in params if name not in known), "")
+        raise ValueError(f"the {kind} {cls.name!r} does not take these parameters: {error}.{hint}") from error
