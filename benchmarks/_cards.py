@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
 
@@ -179,13 +178,12 @@ def reached(weights: str, encoder: str, results: Path) -> str:
     probes = results / "linear_probe.csv"
     if probes.exists():
         frame = pd.read_csv(probes, keep_default_na=False)
-        keys = ["target", "readout"]
-        control = frame[frame.method == "untrained"].drop_duplicates(keys, keep="last").set_index(keys).r2
-        mine = frame[frame.weights == weights].drop_duplicates(keys, keep="last").set_index(keys).r2
-        rows = [[*key, f"{value:.3f}", f"{control.get(key, np.nan):.3f}"] for key, value in mine.items()]
+        mine = frame[frame.weights == weights].drop_duplicates("target", keep="last").set_index("target").r2
+        control = frame[frame.method == SCRATCH + encoder].drop_duplicates("target", keep="last").set_index("target").r2
+        rows = [[target, f"{value:.3f}", f"{control[target]:.3f}"] for target, value in mine.items()]
         if rows:
             tables.append(
                 "R² of ridge regression on the vectors, without finetuning (`benchmarks/linear_probe.py`):\n\n"
-                + markdown(["target", "readout", "these weights", "CGCNN, random weights"], rows)
+                + markdown(["target", "these weights", "random weights"], rows)
             )
     return "\n\n".join(tables)
