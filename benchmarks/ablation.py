@@ -29,7 +29,7 @@ from _common import (
 )
 from _sets import UNITS, Sets, n_atoms_of
 from pretrain import CACHE, SETTINGS, corpus_graphs, labels_of
-from study import run
+from study import learn
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
 
@@ -102,7 +102,7 @@ def main() -> None:
             changes = [*options.set, ("pretrain", sources[row["variant"]])]
             if table == "finetuning":
                 changes += FINETUNING[row["variant"]].items()
-            calls.append(joblib.delayed(run)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
+            calls.append(joblib.delayed(learn)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
         run_all(calls, results, options.jobs)
         print_table(table, results.select(wanted))
 

@@ -97,23 +97,22 @@ def print_table(frame: pd.DataFrame, methods: list[str]) -> None:
     for percent in sorted(frame.percent.unique(), key=int):
         part = frame[frame.percent == percent].pivot_table("mae", "method", ["task", "seed"])
         lines = []
-        for method in methods:
-            if method not in part.index:
-                continue
-            line = [f"`{method}`", encoder_of(method)]
+        for method in [name for name in methods if name in part.index]:
+            line, changes = [f"`{method}`", encoder_of(method)], []
             for task in SETS:
                 mine = part.loc[method].get(task, pd.Series(dtype=float)).dropna()
                 cell = f"{mine.mean():.3g}" if len(mine) else ""
                 base = baseline_of(method)
                 if len(mine) and method != base and base in part.index:
                     # Only over seeds that both have.
-                    gain = (1 - mine / part.loc[base].get(task, pd.Series(dtype=float))).dropna()
-                    cell += f" ({-gain.mean():+.0%})" if len(gain) else ""
+                    change = (mine / part.loc[base].get(task, pd.Series(dtype=float))).mean() - 1
+                    cell += f" ({change:+.0%})"
+                    changes.append(change)
                 line.append(cell)
-            lines.append(line)
+            lines.append([*line, f"{sum(changes) / len(changes):+.1%}" if changes else ""])
         seeds = frame[frame.percent == percent].groupby("task").seed.nunique().to_dict()
         print(f"\nMAE with {percent} % of the rows (change against the same encoder from scratch); seeds: {seeds}\n")
-        print(markdown(["method", "encoder", *(f"{name}, {UNITS[name]}" for name in SETS)], lines))
+        print(markdown(["method", "encoder", *(f"{name}, {UNITS[name]}" for name in SETS), "mean"], lines))
 
 
 if __name__ == "__main__":

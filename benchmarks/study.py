@@ -7,7 +7,8 @@ Part "configurations" trains on 10, 20, …, 70 % of the rows, "few" on 25, 50, 
 seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods, each of
 which is compared with its encoder from scratch. Models are those of the estimator's defaults, ended after 2,000 steps
 where the epochs would make more. Adds one row per set, method, size and seed to results/study.csv, leaves out what is
-there, and draws docs/figures/study.png. The default and its baseline take about four hours of one core.
+there, prints tables, and draws the picture of docs/results.md with --figure docs/figures/study.png. The default and its
+baseline take about four hours of one core.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from _common import (
-    ROOT,
     Results,
     add_settings,
     baseline_of,
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="other than each part's own")
     parser.add_argument("--methods", nargs="+", default=["joint"], help="bundled weights or weights folders")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
-    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "study.png")
+    parser.add_argument("--figure", type=Path, help="draw errors against numbers of labels to this file")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     add_settings(parser)
     options = parser.parse_args()
@@ -81,7 +81,7 @@ def main() -> None:
         ]
         if not options.report:
             calls = [
-                joblib.delayed(run)(row, sets.of(row["task"], row["method"]), options.set)
+                joblib.delayed(learn)(row, sets.of(row["task"], row["method"]), options.set)
                 for row in wanted
                 if not results.has(row)
             ]
@@ -89,11 +89,14 @@ def main() -> None:
         frames[part] = results.select(wanted)
         for method in options.methods:
             print_table(part, frames[part], method)
-    draw(pd.concat(frames.values()), options.sets, options.figure)
+    if options.figure is not None:
+        draw(pd.concat(frames.values()), options.sets, options.figure)
 
 
-def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return `row` with its error."""
+def learn(
+    row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Return `row` with the error of its method after learning from as many crystals as its size says."""
     graphs, y = data
     rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
     size = row["size"]
