@@ -27,6 +27,7 @@ from crystalssl.training import bundled_weights, load_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalssl"
 SCRATCH = "scratch:"  # with the name of an encoder, what no pretraining is called in tables
 
 

@@ -3,10 +3,11 @@
     python benchmarks/ablation.py --jobs 2
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
-of the objective away, and pretrains each time on the same 8,000 random crystals of the corpus for 5 epochs. "elements"
-finetunes on crystals with oxygen, of every set only these, and compares a corpus without oxygen with a random one of
-the same size. Training rows, test rows and steps are those of benchmarks/study.py, with 100 crystals and three seeds.
-Adds one row per table, variant, set and seed to results/ablation.csv, leaves out what is there, and prints tables.
+of the objective away, or adds the labels that benchmarks/stiffness.py has computed before, and pretrains each time on
+the same 8,000 random crystals of the corpus for 5 epochs. "elements" finetunes on crystals with oxygen, of every set
+only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows and steps
+are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and seed to
+results/ablation.csv, leaves out what is there, and prints tables.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from _common import (
+    CACHE,
     Results,
     add_settings,
     data_file,
@@ -28,7 +31,8 @@ from _common import (
     weights_sha256,
 )
 from _sets import UNITS, Sets, n_atoms_of
-from pretrain import CACHE, SETTINGS, corpus_graphs, labels_of
+from pretrain import PROPERTIES, SETTINGS, corpus_graphs, labels_of
+from stiffness import LABELS, read_stiffness
 from study import learn
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
@@ -54,14 +58,17 @@ FINETUNING: dict[str, Changes] = {
     "mean readout": {"readout": "mean"},
     "all layers": {"layers": "all"},
 }
-# Parameters of the embedder, and whether it sees labels.
-PRETRAINING: dict[str, tuple[Changes, bool] | None] = {
-    FULL: ({}, True),
+# Parameters of the embedder, and the labels that it sees.
+PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {
+    FULL: ({}, PROPERTIES),
     SCRATCH: None,
-    "no labels": ({}, False),
-    "no masking": ({"task_params": {"mask_weight": 0}}, True),
-    "no denoising": ({"task_params": {"denoise_weight": 0}}, True),
-    "128 wide": ({"hidden_dim": 128}, True),
+    "no labels": ({}, []),
+    "stiffness in their place": ({}, LABELS),
+    "stiffness beside them": ({}, PROPERTIES + LABELS),
+    "the same, 128 wide": ({"hidden_dim": 128}, PROPERTIES + LABELS),
+    "128 wide": ({"hidden_dim": 128}, PROPERTIES),
+    "no masking": ({"task_params": {"mask_weight": 0}}, PROPERTIES),
+    "no denoising": ({"task_params": {"denoise_weight": 0}}, PROPERTIES),
 }
 TABLES: dict[str, list[str]] = {  # the first variant is what the others are compared with
     "finetuning": list(FINETUNING),
@@ -112,27 +119,30 @@ def sources_of(table: str, data: Path) -> dict[str, Any]:
     if table == "finetuning":
         return {variant: changes.get("pretrain", "joint") for variant, changes in FINETUNING.items()}
     path = data_file(data, "mp_pretrain.parquet")
-    graphs = corpus_graphs(path, sha256(path), CACHE, "gatedgcn")
-    y = labels_of("joint", path, np.diff(graphs.atom_offsets))
+    corpus = sha256(path)
+    graphs = corpus_graphs(path, corpus, CACHE, "gatedgcn")
     order = np.random.default_rng(0).permutation(len(graphs))
     rows = order[:N_CRYSTALS]
+    labels = pd.DataFrame(labels_of("joint", path, np.diff(graphs.atom_offsets)), columns=PROPERTIES)
     if table == "elements":
         others = order[n_atoms_of(graphs, [OXYGEN])[order] == 0][:N_CRYSTALS]
         return {
-            "random corpus": weights(graphs[rows], y[rows], {}),
+            "random corpus": weights(graphs[rows], labels.iloc[rows], {}),
             SCRATCH: None,
-            "corpus without oxygen": weights(graphs[others], y[others], {}),
+            "corpus without oxygen": weights(graphs[others], labels.iloc[others], {}),
         }
+    labels = labels.join(read_stiffness(CACHE, corpus))
     return {
-        variant: None if part is None else weights(graphs[rows], y[rows] if part[1] else None, part[0])
+        variant: None if part is None else weights(graphs[rows], labels.iloc[rows][part[1]], part[0])
         for variant, part in PRETRAINING.items()
     }
 
 
-def weights(graphs: CrystalGraphs, y: np.ndarray | None, changes: Changes) -> Path:
-    """Return the folder of weights pretrained on these crystals."""
+def weights(graphs: CrystalGraphs, labels: pd.DataFrame, changes: Changes) -> Path:
+    """Return the folder of weights pretrained on these crystals and whatever labels there are."""
     embedder = PretrainedCrystalEmbedder("joint", weights=None, random_state=0, device="cpu", verbose=1)
     embedder.set_params(**{**SETTINGS["joint"], "max_epochs": N_EPOCHS, **changes})
+    y = labels.to_numpy() if labels.shape[1] else None
     folder = CACHE / f"ablation-{joblib.hash([graphs, y, settings_id(embedder)])[:16]}"
     if not folder.exists():
         embedder.fit(graphs, y).save_pretrained(folder, card="")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import joblib
 import numpy as np
-from _common import Results, data_file, make_parser, markdown, sha256
+from _common import CACHE, Results, data_file, make_parser, markdown, sha256
 from _sets import n_atoms_of, read_set
-from pretrain import CACHE, corpus_graphs
+from pretrain import corpus_graphs
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_score, train_test_split

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,13 @@ import numpy as np
 import pandas as pd
 import torch
 from _cards import write_card
-from _common import ROOT, Results, add_settings, data_file, machine, make_parser, sha256
+from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl.datasets import read_optimade_parquet
 from crystalssl.pretext import TASKS, surrogate_classes
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalssl"
 PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -111,7 +111,7 @@ def learn(
 def gains(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     """Return how far a method's errors are below those from scratch; rows are sets, columns sizes, means over seeds."""
     errors = frame.pivot_table("mae", ["task", "size", "seed"], "method", sort=False)
-    if not {method, baseline_of(method)} <= set(errors.columns):
+    if method == baseline_of(method) or not {method, baseline_of(method)} <= set(errors.columns):
         return pd.DataFrame()
     errors = errors[[baseline_of(method), method]].dropna().groupby(["task", "size"], sort=False).mean()
     return (1 - errors[method] / errors[baseline_of(method)]).unstack(sort=False)
