@@ -12,6 +12,8 @@ results/ablation.csv, leaves out what is there, and prints tables.
 
 from __future__ import annotations
 
+import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -88,30 +90,32 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.results / "ablation.csv", KEYS)
     settings = settings_id(CrystalSSLRegressor().set_params(**dict(options.set)), SIZE, N_CRYSTALS, N_EPOCHS)
-    sets = Sets(options.data)
     for table in options.tables:
-        sources = sources_of(table, options.data)
-        hashes = {variant: weights_sha256(source) for variant, source in sources.items()}
-        wanted = [
-            dict(zip(KEYS, [table, variant, task, seed, settings, hashes[variant]], strict=True))
-            for seed in options.seeds
-            for task in options.sets
-            for variant in TABLES[table]
-        ]
-        calls = []
-        for row in wanted:
-            if options.report or results.has(row):
-                continue
-            graphs, y = sets.of(row["task"], "joint")
-            if table == "elements":
-                rows = np.flatnonzero(n_atoms_of(graphs, [OXYGEN]))
-                graphs, y = graphs[rows], y[rows]
-            changes = [*options.set, ("pretrain", sources[row["variant"]])]
-            if table == "finetuning":
-                changes += FINETUNING[row["variant"]].items()
-            calls.append(joblib.delayed(learn)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
-        run_all(calls, results, options.jobs)
-        print_table(table, results.select(wanted))
+        if not options.report:
+            measure(table, settings, options, results)
+        frame = results.read()
+        frame = frame[(frame.table == table) & (frame.settings == settings)]
+        print_table(table, frame.drop_duplicates(KEYS[:-1], keep="last"))
+
+
+def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:
+    """Add the missing rows of a table."""
+    sources, sets = sources_of(table, options.data), Sets(options.data)
+    calls = []
+    for seed, task, variant in itertools.product(options.seeds, options.sets, TABLES[table]):
+        source = sources[variant]
+        row = dict(zip(KEYS, [table, variant, task, seed, settings, weights_sha256(source)], strict=True))
+        if results.has(row):
+            continue
+        graphs, y = sets.of(task, "joint")
+        if table == "elements":
+            rows = np.flatnonzero(n_atoms_of(graphs, [OXYGEN]))
+            graphs, y = graphs[rows], y[rows]
+        changes = [*options.set, ("pretrain", source)]
+        if table == "finetuning":
+            changes += FINETUNING[variant].items()
+        calls.append(joblib.delayed(learn)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
+    run_all(calls, results, options.jobs)
 
 
 def sources_of(table: str, data: Path) -> dict[str, Any]:

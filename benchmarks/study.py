@@ -8,7 +8,7 @@ seed draws a fifth of the rows as the test set and the training rows from the ot
 which is compared with its encoder from scratch. Models are those of the estimator's defaults, ended after 2,000 steps
 where the epochs would make more. Adds one row per set, method, size and seed to results/study.csv, leaves out what is
 there, prints tables, and draws the picture of docs/results.md with --figure docs/figures/study.png. The default and its
-baseline take about four hours of one core.
+baseline take six hours of one core.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def print_table(part: str, frame: pd.DataFrame, method: str) -> None:
     n_better, n_cells = int((table > 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
     print(
         f"\n{part}: MAE of {method} against {baseline_of(method)}; better in {n_better} of {n_cells}, "
-        f"{-table.to_numpy().mean():+.1%} on average; seeds: {frame.seed.nunique()}\n"
+        f"{-np.nanmean(table):+.1%} on average; seeds: {frame.seed.nunique()}\n"
     )
-    cells = (-table).map("{:+.1%}".format)
+    cells = (-table).map("{:+.1%}".format, na_action="ignore").fillna("")
     print(
         markdown(["", *table.columns], [[name, *row] for name, row in zip(cells.index, cells.to_numpy(), strict=True)])
     )
