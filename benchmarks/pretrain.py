@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from _cards import write_card
 from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
+from stiffness import read_stiffness
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
@@ -67,6 +68,9 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     embedder.set_params(**dict(options.set))
     graphs = corpus_graphs(path, corpus, options.work, embedder.encoder or TASKS[method].encoder_name)
     labels = labels_of(method, path, np.diff(graphs.atom_offsets))
+    if options.stiffness:
+        stiffness = read_stiffness(options.work, corpus).reindex(range(len(graphs)))
+        labels = np.hstack([labels, stiffness.to_numpy(float)])
     if options.limit is not None:  # a random part, for files are often sorted
         rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
         graphs, labels = graphs[rows], None if labels is None else labels[rows]
@@ -94,6 +98,8 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     command = f"python benchmarks/pretrain.py {method} --seed {options.seed}"
     if options.limit:
         command += f" --limit {options.limit}"
+    if options.stiffness:
+        command += " --stiffness"
     if options.set:
         command += " --set " + " ".join(f"{name}={value}" for name, value in options.set)
     seconds = sum(epoch["dur"] for epoch in embedder.history_)  # of all sessions, if it was interrupted
@@ -123,12 +129,15 @@ def main() -> None:
     parser.add_argument("methods", nargs="+", help="names of pretext tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pretrain on this many random crystals of the corpus")
+    parser.add_argument("--stiffness", action="store_true", help="for joint: add the labels of benchmarks/stiffness.py")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=CACHE, help="for graphs and checkpoints (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "crystalssl" / "weights", help="for the weights folders")
     parser.add_argument("--card-only", action="store_true", help="rewrite the cards from recorded results")
     add_settings(parser)
     options = parser.parse_args()
+    if options.stiffness and options.methods != ["joint"]:
+        parser.error("--stiffness is for joint alone")
     if not options.card_only:
         path = data_file(options.data, "mp_pretrain.parquet")
         corpus = sha256(path)
