@@ -143,7 +143,7 @@ def draw(frame: pd.DataFrame, sets: list[str], path: Path) -> None:
     for ax, name in zip(axes.flat, sets, strict=False):
         plot_label_efficiency(frame[frame.task == name], ax, unit=UNITS[name])
         ax.set(title=name, xscale="log", ylim=(0, None))
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.xaxis.set_minor_formatter("")
     for ax in axes.flat[len(sets) :]:
