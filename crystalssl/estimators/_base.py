@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
+from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import MAX_SEED
 
 __all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
 
 
 class CrystalEstimator(PackageEstimator):
-    """Base class of estimators whose X is a collection of crystals."""
+    """Base class of estimators that train an encoder, whose X is a collection of crystals."""
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "encoder": [StrOptions(set(ENCODERS)), None],
+        "readout": [StrOptions(set(READOUTS)), None],
+        "layers": [StrOptions(set(LAYERS)), None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
+        "device": [str],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     n_jobs: int | None
 

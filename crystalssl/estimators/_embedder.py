@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import TASKS
 from crystalssl.training import load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
-from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._pretrain import make_task
 from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import state_as_numpy
@@ -133,13 +133,11 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     (10,)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar = {
+        **CrystalEstimator._parameter_constraints,
         "method": [StrOptions(set(TASKS))],
-        "encoder": [StrOptions(set(ENCODERS)), None],
         "weights": [str, os.PathLike, None],
         "continue_training": ["boolean"],
-        "readout": [StrOptions(set(READOUTS)), None],
-        "layers": [StrOptions(set(LAYERS)), None],
         "hidden_dim": [Interval(Integral, 1, None, closed="left"), None],
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "encoder_params": [dict, None],
@@ -148,19 +146,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "atom_masking": [Interval(Real, 0, 1, closed="both"), None],
         "edge_masking": [Interval(Real, 0, 1, closed="both"), None],
         "task_params": [dict, None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "checkpoint": [str, os.PathLike, None],
         "memory": [str, os.PathLike, Memory, None],
-        "device": [str],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -249,28 +237,35 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self._validate_params()
         if y is not None:
             check_consistent_length(X, y)
-        if self.weights is None:
-            name = self.encoder or TASKS[self.method].encoder_name
-            params = _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
-            loaded, start = None, None
-        else:
-            source = self.method if self.weights == "bundled" else self.weights
-            loaded, start = load_encoder(source)
-            name = loaded.name
-            if self.encoder not in (None, name):
-                raise ValueError(f"the weights {str(source)!r} are of the encoder {name!r}, not {self.encoder!r}")
-            if not self.continue_training:
-                return self._set_fitted(loaded, start, [])
-            params = loaded.config
+        loaded, config = (None, {}) if self.weights is None else self._load(self.weights)
+        if loaded is None or self.continue_training:
+            return self._set_fitted(*self._pretrain(X, y, loaded, config.get("elements", ())))
+        return self._set_fitted(loaded, config, [])
+
+    def _load(self, weights: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
+        source = self.method if weights == "bundled" else weights
+        encoder, config = load_encoder(source)
+        if self.encoder not in (None, encoder.name):
+            raise ValueError(f"the weights {str(source)!r} are of the encoder {encoder.name!r}, not {self.encoder!r}")
+        return encoder, config
+
+    def _pretrain(
+        self, X: Any, y: Any, start: Encoder | None, elements: Iterable[int]
+    ) -> tuple[Encoder, dict[str, Any], list[dict[str, Any]]]:
+        """Return encoder, config and history of pretraining on X, from an encoder that has seen `elements` or none."""
         task = TASKS[self.method]
+        if start is None:
+            name = self.encoder or task.encoder_name
+            params = _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
+        else:
+            name, params = start.name, start.config
         labels = task.encode_labels(y)
-        shared = _given(
+        task_params = _given(
             projection_dim=self.projection_dim,
             perturbation=self.perturbation,
             atom_masking=self.atom_masking,
             edge_masking=self.edge_masking,
-        )
-        task_params = shared | (self.task_params or {})
+        ) | (self.task_params or {})
         if task.n_labels_param is not None:
             task_params[task.n_labels_param] = 0 if labels is None else labels.shape[1]
         with seeded(0):  # initial weights must not move torch's global generator
@@ -298,18 +293,16 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             method=self.method,
             encoder=name,
             encoder_params=params,
-            encoder_state=None if loaded is None else state_as_numpy(loaded),
+            encoder_state=None if start is None else state_as_numpy(start),
             device=resolve_device(self.device),
             checkpoint=None if self.checkpoint is None else os.fspath(self.checkpoint),
             verbose=self.verbose,
             **settings,
         )
-        with seeded(0):
-            encoder = ENCODERS[name](**params)
+        encoder = probe.encoder
         encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
-        elements = set(graphs.elements) | set(start["elements"] if start else ())
-        config = {"method": self.method, "elements": sorted(elements), "n_crystals": len(graphs), **settings}
-        return self._set_fitted(encoder, config, history)
+        elements = sorted({*graphs.elements, *elements})
+        return encoder, {"method": self.method, "elements": elements, "n_crystals": len(graphs), **settings}, history
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -12,12 +12,12 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
+from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.estimators._network import PropertyNetwork, evaluate, release
@@ -25,7 +25,6 @@ from crystalssl.graphs import CrystalGraphs
 from crystalssl.training import CrystalDataset, CrystalNet, load_encoder
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
-from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
@@ -43,19 +42,12 @@ class FinetunedEstimator(CrystalEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
+        **CrystalEstimator._parameter_constraints,
         "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
-        "encoder": [StrOptions(set(ENCODERS)), None],
-        "readout": [StrOptions(set(READOUTS)), None],
-        "layers": [StrOptions(set(LAYERS)), None],
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "gradient_clip": [Interval(Real, 0, None, closed="neither"), None],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -63,11 +55,6 @@ class FinetunedEstimator(CrystalEstimator):
         "ensemble_size": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
-        "device": [str],
-        "precision": [StrOptions(set(PRECISIONS))],
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     pretrain: Any
