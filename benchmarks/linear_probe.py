@@ -8,6 +8,11 @@ the logarithm of the bulk modulus (GPa). Formation energies, band gaps and volum
 `joint` is pretrained to predict. Controls: every encoder with random weights, its batch statistics those of the
 training crystals; and the element features that CGCNN starts from, averaged over the atoms of the crystal. Adds one row
 per target and method to results/linear_probe.csv, leaves out what is there, and prints a Markdown table.
+
+    python benchmarks/linear_probe.py --methods chgnet
+
+adds what a universal potential knows, the mean, highest and lowest values of the atom vectors of CHGNet 0.3.0, whose
+labels include energies of these very crystals; benchmarks/stiffness.py says how to install it.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights, 
 
 KEYS = ["target", "method", "settings", "weights"]
 ELEMENTS = "elements"
+CHGNET = "chgnet"
 # A column of the file, or what computes the target from a structure.
 FILES: dict[str, dict[str, str | Callable[[Any], float]]] = {
     "mp_stable.parquet": {
@@ -59,7 +65,10 @@ FILES: dict[str, dict[str, str | Callable[[Any], float]]] = {
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--methods", nargs="+", default=[*all_methods(), ELEMENTS], help=f"weights, {SCRATCH}ENCODER, {ELEMENTS}"
+        "--methods",
+        nargs="+",
+        default=[*all_methods(), ELEMENTS],
+        help=f"weights, {SCRATCH}ENCODER, {ELEMENTS}, {CHGNET}",
     )
     parser.add_argument("--crystals", type=int, default=4096)
     options = parser.parse_args()
@@ -98,7 +107,7 @@ class Sample:
         labelled = np.isfinite(crystals.target[columns].to_numpy(float)).all(axis=1)
         usable = [i for i in np.flatnonzero(labelled) if known.issuperset(crystals.data[i].atomic_numbers)]
         chosen = np.random.RandomState(0).permutation(usable)[:n_crystals]
-        structures = [crystals.data[i] for i in chosen]
+        self.structures = structures = [crystals.data[i] for i in chosen]
         self.targets = {
             name: np.array(
                 crystals.target[source].to_numpy(float)[chosen]
@@ -113,7 +122,7 @@ class Sample:
 
 def probe(method: str, sample: Sample, results: Results) -> list[dict[str, str]]:
     """Fit and score all targets, if that is not done yet, and return the keys of their rows."""
-    weights = "" if method == ELEMENTS else weights_sha256(method)
+    weights = "" if method in (ELEMENTS, CHGNET) else weights_sha256(method)
     settings = settings_id(PretrainedCrystalEmbedder(), len(sample.graphs))
     rows = [{"target": target, "method": method, "settings": settings, "weights": weights} for target in sample.targets]
     if all(results.has(row) for row in rows):
@@ -134,6 +143,8 @@ def vectors_of(method: str, sample: Sample) -> np.ndarray:
     """Return the vectors of a sample's crystals."""
     if method == ELEMENTS:
         return mean_element_features(sample.graphs)
+    if method == CHGNET:
+        return chgnet_features(sample.structures)
     if not method.startswith(SCRATCH):
         weights = bundled_weights().get(method, method)
         return PretrainedCrystalEmbedder(weights=weights, device="cpu").fit_transform(sample.graphs)
@@ -163,6 +174,21 @@ def mean_element_features(graphs: CrystalGraphs) -> np.ndarray:
     """Return the average over atoms of what CGCNN knows of elements."""
     features = CGCNN().element_features.numpy()[graphs.atomic_numbers].astype(np.float64)
     return np.add.reduceat(features, graphs.atom_offsets[:-1]) / np.diff(graphs.atom_offsets)[:, None]
+
+
+@torch.no_grad()
+def chgnet_features(structures: list[Any]) -> np.ndarray:
+    """Return mean, highest and lowest values of CHGNet's atom vectors."""
+    from chgnet.model import CHGNet
+
+    model = CHGNet.load(use_device="cpu", verbose=False)
+    model.graph_converter.set_isolated_atom_response("ignore")
+    vectors = []
+    for start in range(0, len(structures), 16):
+        graphs = [model.graph_converter(structure) for structure in structures[start : start + 16]]
+        for atoms in model(graphs, task="e", return_atom_feas=True)["atom_fea"]:
+            vectors.append(torch.cat([atoms.mean(0), atoms.amax(0), atoms.amin(0)]).numpy())
+    return np.stack(vectors)
 
 
 if __name__ == "__main__":
