@@ -98,8 +98,11 @@ def write_card(folder: Path, results: Path) -> None:
         )
     elif TASKS[method].n_labels_param is not None:
         labels = (
-            " Labels of the same file, where known: formation energy, band gap (PBE), Fermi energy, magnitude of the "
-            "magnetisation per atom, energy above the hull."
+            " Labels, where known: formation energy and band gap (PBE) of the same file; bulk modulus, shear modulus, "
+            "highest frequency and highest force constant of 15,264 crystals of up to 20 atoms, computed by "
+            "`benchmarks/stiffness.py` with the universal potential CHGNet 0.3.0 (BSD-3-Clause; "
+            "doi:10.1038/s42256-023-00716-3). CHGNet itself was trained on energies, forces, stresses and magnetic "
+            "moments of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
         )
 
     sections = [

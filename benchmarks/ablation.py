@@ -3,11 +3,11 @@
     python benchmarks/ablation.py --jobs 2
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
-of the objective away, or adds the labels that benchmarks/stiffness.py has computed before, and pretrains each time on
-the same 8,000 random crystals of the corpus for 5 epochs. "elements" finetunes on crystals with oxygen, of every set
-only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows and steps
-are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and seed to
-results/ablation.csv, leaves out what is there, and prints tables.
+of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random crystals of the
+corpus for 5 epochs; benchmarks/stiffness.py has to be run before. "elements" finetunes on crystals with oxygen, of
+every set only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows
+and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
+seed to results/ablation.csv, leaves out what is there, and prints tables.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from _common import (
     weights_sha256,
 )
 from _sets import UNITS, Sets, n_atoms_of
-from pretrain import PROPERTIES, SETTINGS, corpus_graphs, labels_of
-from stiffness import LABELS, read_stiffness
+from pretrain import JOINT, PROPERTIES, SETTINGS, corpus_graphs, known_properties
+from stiffness import LABELS
 from study import learn
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
@@ -62,15 +62,15 @@ FINETUNING: dict[str, Changes] = {
 }
 # Parameters of the embedder, and the labels that it sees.
 PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {
-    FULL: ({}, PROPERTIES),
+    FULL: ({}, JOINT),
     SCRATCH: None,
     "no labels": ({}, []),
-    "stiffness in their place": ({}, LABELS),
-    "stiffness beside them": ({}, PROPERTIES + LABELS),
-    "the same, 128 wide": ({"hidden_dim": 128}, PROPERTIES + LABELS),
-    "128 wide": ({"hidden_dim": 128}, PROPERTIES),
-    "no masking": ({"task_params": {"mask_weight": 0}}, PROPERTIES),
-    "no denoising": ({"task_params": {"denoise_weight": 0}}, PROPERTIES),
+    "labels of the database only": ({}, PROPERTIES),
+    "stiffness only": ({}, LABELS),
+    "all of both": ({}, PROPERTIES + LABELS),
+    "128 wide": ({"hidden_dim": 128}, JOINT),
+    "no masking": ({"task_params": {"mask_weight": 0}}, JOINT),
+    "no denoising": ({"task_params": {"denoise_weight": 0}}, JOINT),
 }
 TABLES: dict[str, list[str]] = {  # the first variant is what the others are compared with
     "finetuning": list(FINETUNING),
@@ -127,15 +127,14 @@ def sources_of(table: str, data: Path) -> dict[str, Any]:
     graphs = corpus_graphs(path, corpus, CACHE, "gatedgcn")
     order = np.random.default_rng(0).permutation(len(graphs))
     rows = order[:N_CRYSTALS]
-    labels = pd.DataFrame(labels_of("joint", path, np.diff(graphs.atom_offsets)), columns=PROPERTIES)
+    labels = known_properties(path, corpus, CACHE, PROPERTIES + LABELS)
     if table == "elements":
         others = order[n_atoms_of(graphs, [OXYGEN])[order] == 0][:N_CRYSTALS]
         return {
-            "random corpus": weights(graphs[rows], labels.iloc[rows], {}),
+            "random corpus": weights(graphs[rows], labels.iloc[rows][JOINT], {}),
             SCRATCH: None,
-            "corpus without oxygen": weights(graphs[others], labels.iloc[others], {}),
+            "corpus without oxygen": weights(graphs[others], labels.iloc[others][JOINT], {}),
         }
-    labels = labels.join(read_stiffness(CACHE, corpus))
     return {
         variant: None if part is None else weights(graphs[rows], labels.iloc[rows][part[1]], part[0])
         for variant, part in PRETRAINING.items()

@@ -4,6 +4,12 @@
     python benchmarks/pretrain.py barlow --set max_epochs=30 learning_rate=5e-4 --output /tmp/weights
     python benchmarks/pretrain.py barlow cdssl joint --card-only    # after other benchmarks have written results
 
+`joint` learns from labels that benchmarks/stiffness.py has computed before, beside those of the database; --labels has
+it learn from others, such as those that its weights were made from before:
+
+    python benchmarks/pretrain.py joint --set max_epochs=20 --output /tmp/weights \\
+        --labels formation_energy_per_atom band_gap efermi total_magnetization e_above_hull
+
 Reads mp_pretrain.parquet from the data folder, builds the graphs once per recipe (they stay in the work folder, under
 the file's hash), pretrains, writes crystalssl/weights/METHOD/ and results/pretraining.csv. An interrupted run goes on
 after the last complete epoch when it is started again with the same settings.
@@ -13,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +30,7 @@ import pandas as pd
 import torch
 from _cards import write_card
 from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
-from stiffness import read_stiffness
+from stiffness import LABELS, read_stiffness
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
@@ -31,9 +38,11 @@ from crystalssl.datasets import read_optimade_parquet
 from crystalssl.pretext import TASKS, surrogate_classes
 
 PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
+# What `joint` predicts; benchmarks/ablation.py compares with other choices.
+JOINT = ["formation_energy_per_atom", "band_gap", "log10 K", "log10 G", "log10 frequency", "log10 stiffest"]
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "joint": {"max_epochs": 20, "batch_size": 64},
+    "joint": {"max_epochs": 30, "batch_size": 64},
 }
 
 
@@ -49,16 +58,22 @@ def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str) -> CrystalG
     return CrystalGraphs.load(folder)
 
 
-def labels_of(method: str, path: Path, n_atoms: np.ndarray) -> np.ndarray | None:
+def labels_of(method: str, path: Path, corpus: str, options: Any) -> np.ndarray | None:
     """Return what a method learns from beside the structures."""
-    task = TASKS[method]
-    if not task.needs_labels and task.n_labels_param is None:
-        return None
-    frame = pd.read_parquet(path, columns=PROPERTIES)
-    if task.needs_labels:
-        return surrogate_classes("gap", band_gap=frame.band_gap)
-    frame["total_magnetization"] = frame.total_magnetization.abs() / n_atoms
-    return frame.to_numpy(float)
+    if TASKS[method].needs_labels:
+        return surrogate_classes("gap", band_gap=pd.read_parquet(path, columns=["band_gap"]).band_gap)
+    if TASKS[method].n_labels_param is not None:
+        return known_properties(path, corpus, options.work, options.labels).to_numpy(float)
+    return None
+
+
+def known_properties(path: Path, corpus: str, work: Path, names: list[str]) -> pd.DataFrame:
+    """Return properties of the crystals of the corpus, some of `PROPERTIES` and of the labels of stiffness.py."""
+    frame = pd.read_parquet(path, columns=[*PROPERTIES, "species_at_sites"])
+    frame["total_magnetization"] = frame.total_magnetization.abs() / frame.species_at_sites.map(len)
+    if set(names) & set(LABELS):
+        frame = frame.join(read_stiffness(work, corpus))
+    return frame[names]
 
 
 def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
@@ -67,10 +82,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     embedder.set_params(**SETTINGS.get(method, {}))
     embedder.set_params(**dict(options.set))
     graphs = corpus_graphs(path, corpus, options.work, embedder.encoder or TASKS[method].encoder_name)
-    labels = labels_of(method, path, np.diff(graphs.atom_offsets))
-    if options.stiffness:
-        stiffness = read_stiffness(options.work, corpus).reindex(range(len(graphs)))
-        labels = np.hstack([labels, stiffness.to_numpy(float)])
+    labels = labels_of(method, path, corpus, options)
     if options.limit is not None:  # a random part, for files are often sorted
         rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
         graphs, labels = graphs[rows], None if labels is None else labels[rows]
@@ -98,8 +110,8 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     command = f"python benchmarks/pretrain.py {method} --seed {options.seed}"
     if options.limit:
         command += f" --limit {options.limit}"
-    if options.stiffness:
-        command += " --stiffness"
+    if options.labels != JOINT:
+        command += " --labels " + shlex.join(options.labels)
     if options.set:
         command += " --set " + " ".join(f"{name}={value}" for name, value in options.set)
     seconds = sum(epoch["dur"] for epoch in embedder.history_)  # of all sessions, if it was interrupted
@@ -129,15 +141,16 @@ def main() -> None:
     parser.add_argument("methods", nargs="+", help="names of pretext tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pretrain on this many random crystals of the corpus")
-    parser.add_argument("--stiffness", action="store_true", help="for joint: add the labels of benchmarks/stiffness.py")
+    parser.add_argument(
+        "--labels", nargs="+", choices=[*PROPERTIES, *LABELS], default=JOINT, metavar="LABEL",
+        help=f"what joint predicts, of {[*PROPERTIES, *LABELS]} (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=CACHE, help="for graphs and checkpoints (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "crystalssl" / "weights", help="for the weights folders")
     parser.add_argument("--card-only", action="store_true", help="rewrite the cards from recorded results")
     add_settings(parser)
     options = parser.parse_args()
-    if options.stiffness and options.methods != ["joint"]:
-        parser.error("--stiffness is for joint alone")
     if not options.card_only:
         path = data_file(options.data, "mp_pretrain.parquet")
         corpus = sha256(path)
