@@ -161,7 +161,8 @@ def print_table(table: str, frame: Any) -> None:
     first = errors.columns[0]
     means = errors.groupby("task", sort=False).mean().T
     changes = means / means.loc[first] - 1
-    print(f"\n{table}: MAE with {SIZE} labels, seeds: {frame.seed.nunique()}; in brackets against {first!r}\n")
+    seeds = errors.index.unique("seed").size
+    print(f"\n{table}: MAE with {SIZE} labels, seeds: {seeds}; in brackets against {first!r}\n")
     cells = means.map("{:.3g}".format) + changes.map(" ({:+.0%})".format)
     lines = [[variant, *cells.loc[variant], f"{changes.loc[variant].mean():+.1%}"] for variant in means.index]
     print(markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines))
