@@ -90,7 +90,7 @@ def main() -> None:
         for method in options.methods:
             print_table(part, frames[part], method)
     if options.figure is not None:
-        draw(pd.concat(frames.values()), options.sets, options.figure)
+        draw(paired(pd.concat(frames.values())), options.sets, options.figure)
 
 
 def learn(
@@ -108,26 +108,26 @@ def learn(
     return fit_and_score(model, graphs, y, train, test, row)
 
 
-def gains(frame: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return how far a method's errors are below those from scratch; rows are sets, columns sizes, means over seeds."""
-    errors = frame.pivot_table("mae", ["task", "size", "seed"], "method", sort=False)
-    if method == baseline_of(method) or not {method, baseline_of(method)} <= set(errors.columns):
-        return pd.DataFrame()
-    errors = errors[[baseline_of(method), method]].dropna().groupby(["task", "size"], sort=False).mean()
-    return (1 - errors[method] / errors[baseline_of(method)]).unstack(sort=False)
+def paired(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the sets, sizes and seeds that all methods have, so that means are over the same."""
+    n_methods = frame.groupby(["task", "size", "seed"]).method.transform("nunique")
+    return frame[n_methods == frame.method.nunique()]
 
 
 def print_table(part: str, frame: pd.DataFrame, method: str) -> None:
-    """Print how far a method is below its encoder from scratch."""
-    table = gains(frame, method)
-    if table.empty:
+    """Print how far a method is below its encoder from scratch; rows are sets, columns sizes, means over seeds."""
+    baseline = baseline_of(method)
+    frame = paired(frame[frame.method.isin([baseline, method])])
+    errors = frame.pivot_table("mae", ["task", "size"], "method", sort=False)
+    if errors.shape[1] < 2:
         return
-    n_better, n_cells = int((table > 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
+    table = (errors[method] / errors[baseline] - 1).unstack(sort=False)
+    n_better, n_cells = int((table < 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
     print(
-        f"\n{part}: MAE of {method} against {baseline_of(method)}; better in {n_better} of {n_cells}, "
-        f"{-np.nanmean(table):+.1%} on average; seeds: {frame.seed.nunique()}\n"
+        f"\n{part}: MAE of {method} against {baseline}; better in {n_better} of {n_cells}, "
+        f"{np.nanmean(table):+.1%} on average; seeds: {frame.seed.nunique()}\n"
     )
-    cells = (-table).map("{:+.1%}".format, na_action="ignore").fillna("")
+    cells = table.map("{:+.1%}".format, na_action="ignore").fillna("")
     print(
         markdown(["", *table.columns], [[name, *row] for name, row in zip(cells.index, cells.to_numpy(), strict=True)])
     )
