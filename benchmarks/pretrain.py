@@ -5,7 +5,7 @@
     python benchmarks/pretrain.py barlow cdssl joint --card-only    # after other benchmarks have written results
 
 `joint` learns from labels that benchmarks/stiffness.py has computed before, beside those of the database; --labels has
-it learn from others, such as those that its weights were made from before:
+it learn from others, such as those of the database alone:
 
     python benchmarks/pretrain.py joint --set max_epochs=20 --output /tmp/weights \\
         --labels formation_energy_per_atom band_gap efermi total_magnetization e_above_hull
@@ -87,7 +87,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
         rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
         graphs, labels = graphs[rows], None if labels is None else labels[rows]
     settings = {name: value for name, value in embedder.get_params().items() if name not in ("method", "device")}
-    run = joblib.hash([method, corpus, len(graphs), settings])[:8]
+    run = joblib.hash([method, corpus, len(graphs), labels, settings])[:8]
     embedder.set_params(checkpoint=options.work / f"{method}-{run}.checkpoint", verbose=1)
     started = time.perf_counter()
     embedder.fit(graphs, labels)
