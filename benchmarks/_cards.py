@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
+from stiffness import LABELS
 
 from crystalssl import CrystalSSLRegressor
 from crystalssl.encoders import ENCODERS
@@ -29,6 +30,12 @@ DSSL = (
 )
 MATERIALS_PROJECT = (
     "A. Jain et al., Commentary: The Materials Project. APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323."
+)
+CHGNET = (
+    " Those that `benchmarks/stiffness.py` describes are computed with the universal potential CHGNet 0.3.0 "
+    "(BSD-3-Clause; doi:10.1038/s42256-023-00716-3), for 15,264 crystals of up to 20 atoms. CHGNet itself was trained "
+    "on energies, forces, stresses and magnetic moments of relaxations in the Materials Project, those of crystals in "
+    "the evaluation sets among them."
 )
 # What each method is called, its reference, and what its paper has beside the settings here.
 TWINS_SETTINGS = {
@@ -97,13 +104,9 @@ def write_card(folder: Path, results: Path) -> None:
             '`crystalssl.pretext.surrogate_classes("gap", …)`.'
         )
     elif TASKS[method].n_labels_param is not None:
-        labels = (
-            " Labels, where known: formation energy and band gap (PBE) of the same file; bulk modulus, shear modulus, "
-            "highest frequency and highest force constant of 15,264 crystals of up to 20 atoms, computed by "
-            "`benchmarks/stiffness.py` with the universal potential CHGNet 0.3.0 (BSD-3-Clause; "
-            "doi:10.1038/s42256-023-00716-3). CHGNet itself was trained on energies, forces, stresses and magnetic "
-            "moments of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
-        )
+        labels = f" Labels, where known: {run.labels}."
+        if set(run.labels.split("; ")) & set(LABELS):
+            labels += CHGNET
 
     sections = [
         f"# {name} on {ENCODERS[config['encoder']].__name__}",

@@ -95,7 +95,8 @@ def main() -> None:
             measure(table, settings, options, results)
         frame = results.read()
         frame = frame[(frame.table == table) & (frame.settings == settings)]
-        print_table(table, frame.drop_duplicates(KEYS[:-1], keep="last"))
+        newest = frame.groupby("variant").weights.transform("last")  # those of other weights are from before
+        print_table(table, frame[frame.weights == newest])
 
 
 def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:

@@ -48,8 +48,6 @@ from crystalssl.encoders import CGCNN, ENCODERS
 from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights, save_encoder
 
 KEYS = ["target", "method", "settings", "weights"]
-ELEMENTS = "elements"
-CHGNET = "chgnet"
 # A column of the file, or what computes the target from a structure.
 FILES: dict[str, dict[str, str | Callable[[Any], float]]] = {
     "mp_stable.parquet": {
@@ -67,8 +65,8 @@ def main() -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        default=[*all_methods(), ELEMENTS],
-        help=f"weights, {SCRATCH}ENCODER, {ELEMENTS}, {CHGNET}",
+        default=[*all_methods(), "elements"],
+        help=f"weights, {SCRATCH}ENCODER, {', '.join(FEATURES)}",
     )
     parser.add_argument("--crystals", type=int, default=4096)
     options = parser.parse_args()
@@ -107,22 +105,22 @@ class Sample:
         labelled = np.isfinite(crystals.target[columns].to_numpy(float)).all(axis=1)
         usable = [i for i in np.flatnonzero(labelled) if known.issuperset(crystals.data[i].atomic_numbers)]
         chosen = np.random.RandomState(0).permutation(usable)[:n_crystals]
-        self.structures = structures = [crystals.data[i] for i in chosen]
+        self.structures = [crystals.data[i] for i in chosen]
         self.targets = {
             name: np.array(
                 crystals.target[source].to_numpy(float)[chosen]
                 if isinstance(source, str)
-                else [source(structure) for structure in structures]
+                else [source(structure) for structure in self.structures]
             )
             for name, source in targets.items()
         }
-        self.graphs = CrystalGraphTransformer(verbose=1).fit_transform(structures)
+        self.graphs = CrystalGraphTransformer(verbose=1).fit_transform(self.structures)
         self.train, self.test = train_test_split(np.arange(len(chosen)), test_size=0.2, random_state=0)
 
 
 def probe(method: str, sample: Sample, results: Results) -> list[dict[str, str]]:
     """Fit and score all targets, if that is not done yet, and return the keys of their rows."""
-    weights = "" if method in (ELEMENTS, CHGNET) else weights_sha256(method)
+    weights = "" if method in FEATURES else weights_sha256(method)
     settings = settings_id(PretrainedCrystalEmbedder(), len(sample.graphs))
     rows = [{"target": target, "method": method, "settings": settings, "weights": weights} for target in sample.targets]
     if all(results.has(row) for row in rows):
@@ -141,10 +139,8 @@ def probe(method: str, sample: Sample, results: Results) -> list[dict[str, str]]
 
 def vectors_of(method: str, sample: Sample) -> np.ndarray:
     """Return the vectors of a sample's crystals."""
-    if method == ELEMENTS:
-        return mean_element_features(sample.graphs)
-    if method == CHGNET:
-        return chgnet_features(sample.structures)
+    if method in FEATURES:
+        return FEATURES[method](sample)
     if not method.startswith(SCRATCH):
         weights = bundled_weights().get(method, method)
         return PretrainedCrystalEmbedder(weights=weights, device="cpu").fit_transform(sample.graphs)
@@ -170,25 +166,30 @@ def save_untrained(folder: Path, encoder_name: str, graphs: CrystalGraphs) -> No
     save_encoder(folder, encoder, {"method": "mask", "elements": list(range(1, 119))})
 
 
-def mean_element_features(graphs: CrystalGraphs) -> np.ndarray:
+def mean_element_features(sample: Sample) -> np.ndarray:
     """Return the average over atoms of what CGCNN knows of elements."""
+    graphs = sample.graphs
     features = CGCNN().element_features.numpy()[graphs.atomic_numbers].astype(np.float64)
     return np.add.reduceat(features, graphs.atom_offsets[:-1]) / np.diff(graphs.atom_offsets)[:, None]
 
 
 @torch.no_grad()
-def chgnet_features(structures: list[Any]) -> np.ndarray:
+def chgnet_features(sample: Sample) -> np.ndarray:
     """Return mean, highest and lowest values of CHGNet's atom vectors."""
     from chgnet.model import CHGNet
 
     model = CHGNet.load(use_device="cpu", verbose=False)
     model.graph_converter.set_isolated_atom_response("ignore")
     vectors = []
-    for start in range(0, len(structures), 16):
-        graphs = [model.graph_converter(structure) for structure in structures[start : start + 16]]
+    for start in range(0, len(sample.structures), 16):
+        graphs = [model.graph_converter(structure) for structure in sample.structures[start : start + 16]]
         for atoms in model(graphs, task="e", return_atom_feas=True)["atom_fea"]:
             vectors.append(torch.cat([atoms.mean(0), atoms.amax(0), atoms.amin(0)]).numpy())
     return np.stack(vectors)
+
+
+# What needs no weights of ours.
+FEATURES: dict[str, Callable[[Sample], np.ndarray]] = {"elements": mean_element_features, "chgnet": chgnet_features}
 
 
 if __name__ == "__main__":

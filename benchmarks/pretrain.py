@@ -129,6 +129,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
             "threads": torch.get_num_threads(),
             "machine": machine(),
             "seed": options.seed,
+            "labels": "; ".join(options.labels) if TASKS[method].n_labels_param is not None else "",
             "version": crystalssl.__version__,
             "command": command,
         }
@@ -151,6 +152,8 @@ def main() -> None:
     parser.add_argument("--card-only", action="store_true", help="rewrite the cards from recorded results")
     add_settings(parser)
     options = parser.parse_args()
+    if options.labels != JOINT and any(TASKS[method].n_labels_param is None for method in options.methods):
+        parser.error("--labels is for methods that predict labels: joint")
     if not options.card_only:
         path = data_file(options.data, "mp_pretrain.parquet")
         corpus = sha256(path)

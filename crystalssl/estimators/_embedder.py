@@ -133,7 +133,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     (10,)
     """
 
-    _parameter_constraints: ClassVar = {
+    _parameter_constraints: ClassVar[dict[str, list]] = {
         **CrystalEstimator._parameter_constraints,
         "method": [StrOptions(set(TASKS))],
         "weights": [str, os.PathLike, None],
@@ -250,9 +250,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return encoder, config
 
     def _pretrain(
-        self, X: Any, y: Any, start: Encoder | None, elements: Iterable[int]
+        self, X: Any, y: Any, start: Encoder | None, known: Iterable[int]
     ) -> tuple[Encoder, dict[str, Any], list[dict[str, Any]]]:
-        """Return encoder, config and history of pretraining on X, from an encoder that has seen `elements` or none."""
+        """Return encoder, config and history of pretraining on X, from an encoder that knows some elements or none."""
         task = TASKS[self.method]
         if start is None:
             name = self.encoder or task.encoder_name
@@ -301,7 +301,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         )
         encoder = probe.encoder
         encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
-        elements = sorted({*graphs.elements, *elements})
+        elements = sorted({*graphs.elements, *known})
         return encoder, {"method": self.method, "elements": elements, "n_crystals": len(graphs), **settings}, history
 
     def __sklearn_tags__(self):
