@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
@@ -32,6 +32,10 @@ __all__ = ["FinetunedEstimator"]
 DEFAULT_ENCODER = "gatedgcn"
 """What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
 
+ENOUGH_LABELS = 1000
+LOWEST_RATIO = 0.25
+"""With fewer labels a pretrained encoder learns at a lower rate, in proportion, down to this part of the head's."""
+
 
 class FinetunedEstimator(CrystalEstimator):
     """Base class of estimators that train an encoder and a head on labelled crystals.
@@ -47,7 +51,8 @@ class FinetunedEstimator(CrystalEstimator):
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
-        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "standardize": ["boolean"],
+        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -63,11 +68,12 @@ class FinetunedEstimator(CrystalEstimator):
     layers: str | None
     head_dim: int
     dropout: float
+    standardize: bool
     freeze_encoder: bool
     max_epochs: int
     batch_size: int
     learning_rate: float
-    encoder_learning_rate: float | None
+    encoder_learning_rate: float | str
     weight_decay: float
     gradient_clip: float | None
     ema_decay: float
@@ -133,6 +139,8 @@ class FinetunedEstimator(CrystalEstimator):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
                 module = self._build_module(weights, target.n_outputs_, seed)
+                if self.standardize and self.pretrain is not None:
+                    module.standardize(evaluate(module.encoder, graphs[train_rows], device, self.precision))
             nets.append(self._train(module, training, validation, device, seed, member))
         # Nothing of a fitted estimator changes before all is done.
         self.nets_ = nets
@@ -208,7 +216,6 @@ class FinetunedEstimator(CrystalEstimator):
             description = "finetuning" if self.pretrain is not None else "training"
             if self.ensemble_size > 1:
                 description += f" {member + 1}/{self.ensemble_size}"
-        encoder_rate = self.learning_rate if self.encoder_learning_rate is None else self.encoder_learning_rate
         net = fit_network(
             CrystalNet,
             module,
@@ -228,9 +235,16 @@ class FinetunedEstimator(CrystalEstimator):
             # A copy for each net, as of every parameter: what a callback learns stays in the net.
             further_callbacks=clone(list(self.callbacks or []), safe=False),
             criterion=WeightedLoss(self._pointwise_loss()),
-            optimizer__param_groups=[("encoder.*", {"lr": encoder_rate})],
+            optimizer__param_groups=[("encoder.*", {"lr": self._encoder_rate(len(training))})],
         )
         return release(net)
+
+    def _encoder_rate(self, n_crystals: int) -> float:
+        if isinstance(self.encoder_learning_rate, Real):
+            return float(self.encoder_learning_rate)
+        if self.pretrain is None:
+            return self.learning_rate
+        return self.learning_rate * min(max(n_crystals / ENOUGH_LABELS, LOWEST_RATIO), 1.0)
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what each network of the ensemble predicts, of shape (n_networks, n_crystals, n_outputs)."""

@@ -16,6 +16,8 @@ __all__ = ["PropertyNetwork", "evaluate", "release"]
 
 PREDICTION_BATCH_SIZE = 256
 """Crystals per batch where nothing is learnt; results do not depend on it."""
+_SMALLEST_DEVIATION = 0.1
+"""Of a component of crystals' vectors, relative to the median over components."""
 
 
 class PropertyNetwork(nn.Module):
@@ -53,6 +55,11 @@ class PropertyNetwork(nn.Module):
         self.encoder.requires_grad_(not freeze_encoder)
         return self
 
+    def standardize(self, vectors: np.ndarray) -> PropertyNetwork:
+        """Have the head see the encoder's vectors on the scale that `vectors`, (n_crystals, graph_dim), give it."""
+        self.head.insert(0, Standardization(vectors))
+        return self
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_crystals, n_targets)."""
         return self.head(self.encoder(batch).graph)
@@ -63,6 +70,31 @@ class PropertyNetwork(nn.Module):
         if self.freeze_encoder:
             self.encoder.eval()
         return self
+
+
+class Standardization(nn.Module):
+    """Shift and scale each component of vectors, by its mean and standard deviation over some of them.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_vectors, dim)
+        What becomes standardised.
+    """
+
+    center: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, vectors: np.ndarray):
+        super().__init__()
+        deviations = vectors.std(axis=0)
+        # What hardly varies over these crystals would be blown up for others.
+        deviations = np.maximum(deviations, _SMALLEST_DEVIATION * np.median(deviations))
+        self.register_buffer("center", torch.from_numpy(vectors.mean(axis=0)))
+        self.register_buffer("scale", torch.from_numpy(np.where(deviations > 0, deviations, np.float32(1))))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the vectors standardised."""
+        return (x - self.center) / self.scale
 
 
 @torch.inference_mode()

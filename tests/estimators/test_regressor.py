@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from crystalssl import CrystalSSLRegressor, PretrainedCrystalEmbedder
@@ -102,6 +103,7 @@ def test_random_state_instance_moves_on(tiny_regressor, graphs, y):
         {"layers": "last"},
         {"head_dim": 9},
         {"dropout": 0.5},
+        {"standardize": False},
         {"freeze_encoder": True},
         {"loss": "mse"},
         {"target_transform": "log"},
@@ -265,8 +267,8 @@ def test_frozen_encoder_stays_as_it_was_to_the_bit(tiny_regressor, tiny_weights,
     expected = load_encoder(tiny_weights)[0].state_dict()
     assert any("running_mean" in name for name in expected)
     assert_equal(encoder_state(model), expected)
-    head = model.net_.module_.head[1].weight
-    assert not torch.equal(head, clone(model).set_params(max_epochs=1).fit(graphs, y).net_.module_.head[1].weight)
+    head = model.net_.module_.head[-1].weight
+    assert not torch.equal(head, clone(model).set_params(max_epochs=1).fit(graphs, y).net_.module_.head[-1].weight)
 
 
 def test_encoder_has_its_own_learning_rate(tiny_regressor, tiny_weights, graphs, y, trainings):
@@ -275,6 +277,48 @@ def test_encoder_has_its_own_learning_rate(tiny_regressor, tiny_weights, graphs,
     for name, parameter in model.net_.module_.named_parameters():
         moved = float((parameter.detach() - start[name]).abs().max())
         assert moved < 1e-8 if name.startswith("encoder.") else moved > 1e-4, name
+
+
+@pytest.mark.parametrize(("n_crystals", "ratio"), [(40, 0.25), (500, 0.5), (1200, 1.0)])
+def test_pretrained_encoder_learns_more_slowly_where_labels_are_few(tiny_regressor, graphs, y, n_crystals, ratio):
+    rows = np.arange(n_crystals) % len(graphs)
+    model = tiny_regressor(max_epochs=1, learning_rate=0.01).fit(graphs[rows], y[rows])
+    alike = clone(model).set_params(encoder_learning_rate=0.01 * ratio).fit(graphs[rows], y[rows])
+    other = clone(model).set_params(encoder_learning_rate=0.009 * ratio).fit(graphs[rows], y[rows])
+    np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
+    assert (model.predict(graphs) != other.predict(graphs)).any()
+
+
+def test_encoder_from_random_weights_learns_at_the_rate_of_the_head(tiny_regressor, graphs, y):
+    model = tiny_regressor(pretrain=None, learning_rate=0.01).fit(graphs, y)
+    alike = clone(model).set_params(encoder_learning_rate=0.01).fit(graphs, y)
+    np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
+
+
+def test_head_sees_standardised_vectors_of_the_training_crystals(tiny_regressor, tiny_weights, graphs, y):
+    vectors = PretrainedCrystalEmbedder(weights=tiny_weights, device="cpu").fit_transform(graphs)
+    expected = StandardScaler().fit(vectors)
+    first = tiny_regressor().fit(graphs, y).net_.module_.head[0]
+    np.testing.assert_allclose(first.center.numpy(), expected.mean_, rtol=1e-4, atol=1e-5)
+    smallest = np.median(expected.scale_) / 10
+    np.testing.assert_allclose(first.scale.numpy(), np.maximum(expected.scale_, smallest), rtol=1e-3)
+    np.testing.assert_allclose(
+        first(torch.from_numpy(vectors)).numpy(), (vectors - first.center.numpy()) / first.scale.numpy(), rtol=1e-5
+    )
+    # Crystals that are held out have no part in it.
+    without = tiny_regressor(early_stopping=True).fit(graphs, y).net_.module_.head[0]
+    assert not torch.equal(without.center, first.center)
+
+
+def test_vectors_without_variation_are_not_divided_by_nothing(tiny_regressor, graphs, y):
+    model = tiny_regressor().fit(graphs[np.zeros(4, int)], y[:4])
+    assert np.isfinite(model.predict(graphs)).all()
+
+
+def test_vectors_of_random_weights_are_left_alone(tiny_regressor, graphs, y):
+    model = tiny_regressor(pretrain=None).fit(graphs, y)
+    alike = clone(model).set_params(standardize=False).fit(graphs, y)
+    np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 
 
 def test_unfitted_embedder_is_pretrained_on_the_training_crystals(tiny_regressor, tiny_embedder, graphs, y, runs):
