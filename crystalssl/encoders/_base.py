@@ -66,6 +66,8 @@ class Encoder(nn.Module):
     """`readout` and `layers` with which the encoder is finetuned unless a user says otherwise."""
     frozen_pooling: ClassVar[dict[str, str]]
     """`readout` and `layers` of the embedding of a frozen encoder; the readout has no weights."""
+    gentle_finetuning: ClassVar[bool] = False
+    """Whether, once pretrained, its vectors are standardised for the head and it learns the less the fewer labels."""
     pools_edges: ClassVar[bool] = False
     """Whether the readout pools edges beside atoms."""
 

@@ -65,6 +65,7 @@ class GatedGCN(Encoder):
     recipe = RECIPES["gatedgcn"]
     pooling: ClassVar = {"readout": "mean+max+min", "layers": "last"}
     frozen_pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
+    gentle_finetuning = True
     pools_edges = True
 
     element_features: Tensor

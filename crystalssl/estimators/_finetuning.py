@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ DEFAULT_ENCODER = "gatedgcn"
 
 ENOUGH_LABELS = 1000
 LOWEST_RATIO = 0.25
-"""With fewer labels a pretrained encoder learns at a lower rate, in proportion, down to this part of the head's."""
+"""With fewer labels a gentle encoder learns at a lower rate, in proportion, down to this part of the head's."""
 
 
 class FinetunedEstimator(CrystalEstimator):
@@ -51,8 +51,8 @@ class FinetunedEstimator(CrystalEstimator):
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
-        "standardize": ["boolean"],
-        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "standardize": ["boolean", None],
+        "encoder_learning_rate": [Interval(Real, 0, None, closed="neither"), None],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -68,12 +68,12 @@ class FinetunedEstimator(CrystalEstimator):
     layers: str | None
     head_dim: int
     dropout: float
-    standardize: bool
+    standardize: bool | None
     freeze_encoder: bool
     max_epochs: int
     batch_size: int
     learning_rate: float
-    encoder_learning_rate: float | str
+    encoder_learning_rate: float | None
     weight_decay: float
     gradient_clip: float | None
     ema_decay: float
@@ -139,7 +139,8 @@ class FinetunedEstimator(CrystalEstimator):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
                 module = self._build_module(weights, target.n_outputs_, seed)
-                if self.standardize and self.pretrain is not None:
+                gentle = module.encoder.gentle_finetuning
+                if self.pretrain is not None and (gentle if self.standardize is None else self.standardize):
                     module.standardize(evaluate(module.encoder, graphs[train_rows], device, self.precision))
             nets.append(self._train(module, training, validation, device, seed, member))
         # Nothing of a fitted estimator changes before all is done.
@@ -235,14 +236,14 @@ class FinetunedEstimator(CrystalEstimator):
             # A copy for each net, as of every parameter: what a callback learns stays in the net.
             further_callbacks=clone(list(self.callbacks or []), safe=False),
             criterion=WeightedLoss(self._pointwise_loss()),
-            optimizer__param_groups=[("encoder.*", {"lr": self._encoder_rate(len(training))})],
+            optimizer__param_groups=[("encoder.*", {"lr": self._encoder_rate(module.encoder, len(training))})],
         )
         return release(net)
 
-    def _encoder_rate(self, n_crystals: int) -> float:
-        if isinstance(self.encoder_learning_rate, Real):
-            return float(self.encoder_learning_rate)
-        if self.pretrain is None:
+    def _encoder_rate(self, encoder: Encoder, n_crystals: int) -> float:
+        if self.encoder_learning_rate is not None:
+            return self.encoder_learning_rate
+        if self.pretrain is None or not encoder.gentle_finetuning:
             return self.learning_rate
         return self.learning_rate * min(max(n_crystals / ENOUGH_LABELS, LOWEST_RATIO), 1.0)
 

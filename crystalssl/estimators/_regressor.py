@@ -38,9 +38,10 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         Width of the hidden layer between the crystal's vector and the prediction.
     dropout : float, default=0.0
         Dropout in the head.
-    standardize : bool, default=True
+    standardize : bool or None, default=None
         Have the head see the vectors of a pretrained encoder standardised, by what they are for the training crystals
-        before training. Vectors of random weights are left as they are.
+        before training; None takes what the encoder declares, which GatedGCN does. Vectors of random weights are left
+        as they are.
     freeze_encoder : bool, default=False
         Train the head only.
     loss : {"l1", "mse", "huber"}, default="l1"
@@ -54,10 +55,9 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         Crystals per step.
     learning_rate : float, default=2e-3
         Peak rate of AdamW, after a linear warm-up over a tenth of the steps and before a cosine decay.
-    encoder_learning_rate : float or "auto", default="auto"
-        Peak rate of the encoder's weights. "auto" is `learning_rate` for an encoder from random weights and where
-        there are 1,000 training crystals; with fewer a pretrained encoder learns more slowly, in proportion to their
-        number, down to a quarter of `learning_rate` for 250 and less.
+    encoder_learning_rate : float or None, default=None
+        Peak rate of the encoder's weights; None is `learning_rate`. Where a pretrained encoder declares it, as GatedGCN
+        does, None is lower for fewer than 1,000 training crystals, in proportion to their number, down to a quarter.
     weight_decay : float, default=0.01
         Of AdamW.
     gradient_clip : float or None, default=1.0
@@ -137,14 +137,14 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         layers: str | None = None,
         head_dim: int = 128,
         dropout: float = 0.0,
-        standardize: bool = True,
+        standardize: bool | None = None,
         freeze_encoder: bool = False,
         loss: str = "l1",
         target_transform: str | None = "auto",
         max_epochs: int = 100,
         batch_size: int = 32,
         learning_rate: float = 2e-3,
-        encoder_learning_rate: float | str = "auto",
+        encoder_learning_rate: float | None = None,
         weight_decay: float = 0.01,
         gradient_clip: float | None = 1.0,
         ema_decay: float = 0.995,

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from crystalssl import CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl.encoders import CGCNN
 from crystalssl.estimators import _network
 from crystalssl.training import CrystalNet, load_encoder
 
@@ -103,7 +104,7 @@ def test_random_state_instance_moves_on(tiny_regressor, graphs, y):
         {"layers": "last"},
         {"head_dim": 9},
         {"dropout": 0.5},
-        {"standardize": False},
+        {"standardize": True},
         {"freeze_encoder": True},
         {"loss": "mse"},
         {"target_transform": "log"},
@@ -271,6 +272,12 @@ def test_frozen_encoder_stays_as_it_was_to_the_bit(tiny_regressor, tiny_weights,
     assert not torch.equal(head, clone(model).set_params(max_epochs=1).fit(graphs, y).net_.module_.head[-1].weight)
 
 
+@pytest.fixture
+def gentle(monkeypatch):
+    """The small encoder declares what GatedGCN does."""
+    monkeypatch.setattr(CGCNN, "gentle_finetuning", True)
+
+
 def test_encoder_has_its_own_learning_rate(tiny_regressor, tiny_weights, graphs, y, trainings):
     model = tiny_regressor(encoder_learning_rate=1e-12, learning_rate=0.1).fit(graphs, y)
     start = trainings[0][0]
@@ -280,7 +287,7 @@ def test_encoder_has_its_own_learning_rate(tiny_regressor, tiny_weights, graphs,
 
 
 @pytest.mark.parametrize(("n_crystals", "ratio"), [(40, 0.25), (500, 0.5), (1200, 1.0)])
-def test_pretrained_encoder_learns_more_slowly_where_labels_are_few(tiny_regressor, graphs, y, n_crystals, ratio):
+def test_gentle_encoder_learns_more_slowly_where_labels_are_few(tiny_regressor, gentle, graphs, y, n_crystals, ratio):
     rows = np.arange(n_crystals) % len(graphs)
     model = tiny_regressor(max_epochs=1, learning_rate=0.01).fit(graphs[rows], y[rows])
     alike = clone(model).set_params(encoder_learning_rate=0.01 * ratio).fit(graphs[rows], y[rows])
@@ -289,13 +296,14 @@ def test_pretrained_encoder_learns_more_slowly_where_labels_are_few(tiny_regress
     assert (model.predict(graphs) != other.predict(graphs)).any()
 
 
+@pytest.mark.usefixtures("gentle")
 def test_encoder_from_random_weights_learns_at_the_rate_of_the_head(tiny_regressor, graphs, y):
     model = tiny_regressor(pretrain=None, learning_rate=0.01).fit(graphs, y)
     alike = clone(model).set_params(encoder_learning_rate=0.01).fit(graphs, y)
     np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 
 
-def test_head_sees_standardised_vectors_of_the_training_crystals(tiny_regressor, tiny_weights, graphs, y):
+def test_head_sees_standardised_vectors_of_the_training_crystals(tiny_regressor, tiny_weights, gentle, graphs, y):
     vectors = PretrainedCrystalEmbedder(weights=tiny_weights, device="cpu").fit_transform(graphs)
     expected = StandardScaler().fit(vectors)
     first = tiny_regressor().fit(graphs, y).net_.module_.head[0]
@@ -305,19 +313,35 @@ def test_head_sees_standardised_vectors_of_the_training_crystals(tiny_regressor,
     np.testing.assert_allclose(
         first(torch.from_numpy(vectors)).numpy(), (vectors - first.center.numpy()) / first.scale.numpy(), rtol=1e-5
     )
+    assert isinstance(tiny_regressor(standardize=False).fit(graphs, y).net_.module_.head[0], torch.nn.Dropout)
     # Crystals that are held out have no part in it.
     without = tiny_regressor(early_stopping=True).fit(graphs, y).net_.module_.head[0]
     assert not torch.equal(without.center, first.center)
 
 
 def test_vectors_without_variation_are_not_divided_by_nothing(tiny_regressor, graphs, y):
-    model = tiny_regressor().fit(graphs[np.zeros(4, int)], y[:4])
+    model = tiny_regressor(standardize=True).fit(graphs[np.zeros(4, int)], y[:4])
     assert np.isfinite(model.predict(graphs)).all()
 
 
-def test_vectors_of_random_weights_are_left_alone(tiny_regressor, graphs, y):
-    model = tiny_regressor(pretrain=None).fit(graphs, y)
+@pytest.mark.parametrize("standardize", [None, True])
+@pytest.mark.usefixtures("gentle")
+def test_vectors_of_random_weights_are_left_alone(tiny_regressor, graphs, y, standardize):
+    model = tiny_regressor(pretrain=None, standardize=standardize).fit(graphs, y)
     alike = clone(model).set_params(standardize=False).fit(graphs, y)
+    np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
+
+
+def test_other_encoders_are_finetuned_plainly(tiny_regressor, graphs, y):
+    model = tiny_regressor().fit(graphs, y)
+    alike = tiny_regressor(standardize=False, encoder_learning_rate=model.learning_rate).fit(graphs, y)
+    np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
+
+
+def test_the_default_is_finetuned_gently(graphs, y):
+    model = CrystalSSLRegressor(max_epochs=2, random_state=0).fit(graphs[:20], y[:20])
+    assert model.net_.module_.head[0].center.shape == (model.net_.module_.encoder.graph_dim,)
+    alike = clone(model).set_params(standardize=True, encoder_learning_rate=5e-4).fit(graphs[:20], y[:20])
     np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 
 

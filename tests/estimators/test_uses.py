@@ -112,7 +112,7 @@ def test_search_over_pretraining_methods_in_worker_processes(X, y):
 def test_search_over_everything_flat(graphs, y):
     grid = {
         "freeze_encoder": [True, False],
-        "encoder_learning_rate": ["auto", 1e-4],
+        "encoder_learning_rate": [None, 1e-4],
         "early_stopping": [True],
         "readout": ["mean", "mean+max+min"],
     }
