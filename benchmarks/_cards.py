@@ -103,7 +103,7 @@ def write_card(folder: Path, results: Path) -> None:
             " Surrogate classes: no band gap, below 2 eV, above 2 eV (PBE), from the same file, with "
             '`crystalssl.pretext.surrogate_classes("gap", …)`.'
         )
-    elif TASKS[method].n_labels_param is not None:
+    elif run.labels:
         labels = f" Labels, where known: {run.labels}."
         if set(run.labels.split("; ")) & set(LABELS):
             labels += CHGNET

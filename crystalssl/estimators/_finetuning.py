@@ -139,8 +139,7 @@ class FinetunedEstimator(CrystalEstimator):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
                 module = self._build_module(weights, target.n_outputs_, seed)
-                gentle = module.encoder.gentle_finetuning
-                if self.pretrain is not None and (gentle if self.standardize is None else self.standardize):
+                if self._gentle(module.encoder) if self.standardize is None else self.standardize:
                     module.standardize(evaluate(module.encoder, graphs[train_rows], device, self.precision))
             nets.append(self._train(module, training, validation, device, seed, member))
         # Nothing of a fitted estimator changes before all is done.
@@ -240,10 +239,13 @@ class FinetunedEstimator(CrystalEstimator):
         )
         return release(net)
 
+    def _gentle(self, encoder: Encoder) -> bool:
+        return self.pretrain is not None and encoder.gentle_finetuning
+
     def _encoder_rate(self, encoder: Encoder, n_crystals: int) -> float:
         if self.encoder_learning_rate is not None:
             return self.encoder_learning_rate
-        if self.pretrain is None or not encoder.gentle_finetuning:
+        if not self._gentle(encoder):
             return self.learning_rate
         return self.learning_rate * min(max(n_crystals / ENOUGH_LABELS, LOWEST_RATIO), 1.0)
 

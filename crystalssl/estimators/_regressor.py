@@ -39,9 +39,8 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     dropout : float, default=0.0
         Dropout in the head.
     standardize : bool or None, default=None
-        Have the head see the vectors of a pretrained encoder standardised, by what they are for the training crystals
-        before training; None takes what the encoder declares, which GatedGCN does. Vectors of random weights are left
-        as they are.
+        Have the head see the vectors of the encoder standardised, by what they are for the training crystals before
+        training. None does so for pretrained encoders that declare it, which GatedGCN does.
     freeze_encoder : bool, default=False
         Train the head only.
     loss : {"l1", "mse", "huber"}, default="l1"
