@@ -1,4 +1,4 @@
-"""What benchmarks/study.py and ablation.py make of their result files."""
+"""What benchmarks/study.py, methods.py and ablation.py make of their result files."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def test_table_of_an_unfinished_study_has_the_right_ratios(unfinished, capsys):
     assert f"MAE of joint against {BASELINE}; better in 2 of 2, -10.0% on average" in printed
     assert "| phonons | -10.0% |" in printed
     assert "| jdft2d | -10.0% |" in printed
+
+
+def test_summary_of_methods_compares_the_seeds_that_both_have(unfinished, capsys):
+    from methods import print_summary
+
+    # Of jdft2d the second seed is missing; of phonons the baseline, with the smaller share.
+    smaller = unfinished.assign(percent="10")[unfinished.task.eq("jdft2d") | unfinished.method.eq("joint")]
+    print_summary(pd.concat([smaller, unfinished.assign(percent="80")]), [BASELINE, "joint"])
+    printed = capsys.readouterr().out
+    assert "| method | encoder | 10% | 80% | better |" in printed
+    assert "| `joint` | gatedgcn | -10.0% | -10.0% | 3 of 3 |" in printed
 
 
 def test_ablation_leaves_out_rows_of_earlier_weights(tmp_path, monkeypatch, capsys):
