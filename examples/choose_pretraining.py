@@ -39,7 +39,7 @@ try:
 except DatasetError as error:
     print(f"{error}\nUsing the prototypes of pymatgen instead.")
     (X, y), unit = load_prototypes(return_X_y=True), "g/cm³"
-known = set(PretrainedCrystalEmbedder("barlow").fit(X).elements_)
+known = set(PretrainedCrystalEmbedder("joint").fit(X).elements_)
 keep = [i for i, structure in enumerate(X) if known.issuperset(structure.atomic_numbers)]
 X_train, X_test, y_train, y_test = train_test_split(
     [X[i] for i in keep], y[keep], train_size=options.labels, random_state=0
@@ -51,9 +51,9 @@ model = Pipeline(
         ("model", CrystalSSLRegressor(max_epochs=options.epochs, random_state=0)),
     ]
 )
-grid = {"model__pretrain": [None, "barlow", "simsiam"], "model__freeze_encoder": [False]}
+grid = {"model__pretrain": [None, "joint", "barlow"], "model__freeze_encoder": [False]}
 # Freezing the encoder makes sense only where it knows something.
-grid = [grid, {"model__pretrain": ["barlow", "simsiam"], "model__freeze_encoder": [True]}]
+grid = [grid, {"model__pretrain": ["joint", "barlow"], "model__freeze_encoder": [True]}]
 search = GridSearchCV(model, grid, cv=3, scoring="neg_mean_absolute_error").fit(X_train, y_train)
 
 results = search.cv_results_

@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--methods", nargs="+", default=["barlow", "simsiam"], help="whose bundled weights to use")
+parser.add_argument("--methods", nargs="+", default=["joint", "barlow"], help="whose bundled weights to use")
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
 parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "linear_probing.png")
 options = parser.parse_args()
