@@ -6,9 +6,8 @@
 A seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods. Every
 model is trained for 200 steps of 32 crystals, or 3 epochs where that is more. Methods are the bundled weights and
 ``scratch:ENCODER``, the same encoder from random weights. Adds one row per set, method, share and seed to
-results/methods.csv and leaves out what is there; cheap ones come first. Three seeds take
-less than six hours of one core. --percent 10 20 30 40 50 60 70 are the configurations of CDSSL's figure 4; one seed of
-them takes three hours more.
+results/methods.csv and leaves out what is there; cheap ones come first. Three seeds take less than six hours of one
+core. --percent 10 20 30 40 50 60 70 are the configurations of CDSSL's figure 4; one seed of them takes three hours.
 """
 
 from __future__ import annotations
@@ -98,8 +97,8 @@ def run(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: li
 def against_scratch(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     """Return the change against the same encoder from scratch, sets x shares, means over the seeds that both have."""
     errors = frame.pivot_table("mae", ["task", "percent", "seed"], "method")
-    pair = errors.reindex(columns=[method, baseline_of(method)]).dropna()
-    ratios = (pair[method] / pair[baseline_of(method)] - 1).groupby(["task", "percent"]).mean()
+    errors = errors.reindex(columns=[method, baseline_of(method)])
+    ratios = (errors[method] / errors[baseline_of(method)] - 1).groupby(["task", "percent"]).mean()
     return ratios.unstack("percent").reindex(index=SETS, columns=sorted(frame.percent.unique(), key=int))
 
 

@@ -2,18 +2,21 @@
 
     python benchmarks/study.py --jobs 2
     python benchmarks/study.py --parts few --sets jdft2d --seeds 0 --methods joint barlow
+    python benchmarks/study.py --parts few --set dropout=0.1 --against-defaults
 
 Part "configurations" trains on 10, 20, …, 70 % of the rows, "few" on 25, 50, 100 and 200 crystals, "all" on 80 %. A
 seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods, each of
-which is compared with its encoder from scratch. Models are those of the estimator's defaults, ended after 2,000 steps
-where the epochs would make more. Adds one row per set, method, size and seed to results/study.csv, leaves out what is
-there, prints tables, and draws the picture of docs/results.md with --figure docs/figures/study.png. The default and its
-baseline take six hours of one core.
+which is compared with its encoder from scratch, or by --against-defaults with itself without what --set changes. Models
+are those of the estimator's defaults, ended after 2,000 steps where the epochs would make more. Adds one row per set,
+method, size and seed to results/study.csv, leaves out what is there, prints tables, and draws the picture of
+docs/results.md with --figure docs/figures/study.png. The default and its baseline take six hours of one core.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,34 +66,57 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
     parser.add_argument("--figure", type=Path, help="draw errors against numbers of labels to this file")
     parser.add_argument("--report", action="store_true", help="measure nothing")
+    parser.add_argument("--against-defaults", action="store_true", help="show what --set changes")
     add_settings(parser)
     options = parser.parse_args()
     results = Results(options.results / "study.csv", KEYS)
-    settings = settings_id(CrystalSSLRegressor().set_params(**dict(options.set)), MAX_STEPS)
-    methods = list(dict.fromkeys(name for method in options.methods for name in (baseline_of(method), method)))
+    lines: dict[str, Line] = {}
+    baselines = {}
+    for method in options.methods:
+        baseline = Line(method, []) if options.against_defaults else Line(baseline_of(method), options.set)
+        baselines[method] = baseline.method + (" by default" if options.against_defaults else "")
+        lines |= {baselines[method]: baseline, method: Line(method, options.set)}
     sets = Sets(options.data)
     frames = {}
     for part in options.parts:
         sizes, n_seeds = PARTS[part]
         wanted = [
-            dict(zip(KEYS, [task, method, size, seed, settings, weights_sha256(method)], strict=True))
+            (name, dict(zip(KEYS, [task, line.method, size, seed, line.settings, line.weights], strict=True)))
             for seed in options.seeds or range(n_seeds)
             for size in sizes
             for task in options.sets
-            for method in methods
+            for name, line in lines.items()
         ]
         if not options.report:
             calls = [
-                joblib.delayed(learn)(row, sets.of(row["task"], row["method"]), options.set)
-                for row in wanted
+                joblib.delayed(learn)(row, sets.of(row["task"], row["method"]), lines[name].changes)
+                for name, row in wanted
                 if not results.has(row)
             ]
             run_all(calls, results, options.jobs)
-        frames[part] = results.select(wanted)
-        for method in options.methods:
-            print_table(part, frames[part], method)
+        frames[part] = pd.concat(
+            results.select([row for other, row in wanted if other == name]).assign(method=name) for name in lines
+        )
+        for method, baseline in baselines.items():
+            print_table(part, frames[part], method, baseline)
     if options.figure is not None:
         draw(paired(pd.concat(frames.values())), options.sets, options.figure)
+
+
+@dataclass
+class Line:
+    """One of the models that are compared: a method and what --set changes."""
+
+    method: str
+    changes: list[tuple[str, Any]]
+
+    @cached_property
+    def settings(self) -> str:
+        return settings_id(CrystalSSLRegressor().set_params(**dict(self.changes)), MAX_STEPS)
+
+    @cached_property
+    def weights(self) -> str:
+        return weights_sha256(self.method)
 
 
 def learn(
@@ -114,18 +140,20 @@ def paired(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[n_methods == frame.method.nunique()]
 
 
-def print_table(part: str, frame: pd.DataFrame, method: str) -> None:
-    """Print how far a method is below its encoder from scratch; rows are sets, columns sizes, means over seeds."""
-    baseline = baseline_of(method)
+def print_table(part: str, frame: pd.DataFrame, method: str, baseline: str) -> None:
+    """Print how far a method is below its baseline; rows are sets, columns sizes, means over seeds."""
     frame = paired(frame[frame.method.isin([baseline, method])])
     errors = frame.pivot_table("mae", ["task", "size"], "method", sort=False)
     if errors.shape[1] < 2:
         return
+    runs = frame.pivot_table("mae", ["task", "size", "seed"], "method")
+    n_lower = int((runs[method] < runs[baseline]).sum())
     table = (errors[method] / errors[baseline] - 1).unstack(sort=False)
     n_better, n_cells = int((table < 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
     print(
         f"\n{part}: MAE of {method} against {baseline}; better in {n_better} of {n_cells}, "
-        f"{np.nanmean(table):+.1%} on average; seeds: {frame.seed.nunique()}\n"
+        f"{np.nanmean(table):+.1%} on average, and in {n_lower} of {len(runs)} single runs; "
+        f"seeds: {frame.seed.nunique()}\n"
     )
     cells = table.map("{:+.1%}".format, na_action="ignore").fillna("")
     print(

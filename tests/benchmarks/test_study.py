@@ -35,11 +35,31 @@ def test_methods_are_compared_over_the_same_seeds(unfinished):
 def test_table_of_an_unfinished_study_has_the_right_ratios(unfinished, capsys):
     from study import print_table
 
-    print_table("few", unfinished, "joint")
+    print_table("few", unfinished, "joint", BASELINE)
     printed = capsys.readouterr().out
-    assert f"MAE of joint against {BASELINE}; better in 2 of 2, -10.0% on average" in printed
+    assert f"MAE of joint against {BASELINE}; better in 2 of 2, -10.0% on average, and in 3 of 3 single runs" in printed
     assert "| phonons | -10.0% |" in printed
     assert "| jdft2d | -10.0% |" in printed
+
+
+def test_study_shows_what_a_setting_changes(tmp_path, monkeypatch, capsys):
+    import study
+    from _common import Results, settings_id, weights_sha256
+
+    from crystalssl import CrystalSSLRegressor
+
+    results = Results(tmp_path / "study.csv", study.KEYS)
+    for method, dropout, mae in [("joint", 0.0, 4.0), ("joint", 0.1, 3.0), (BASELINE, 0.1, 9.0)]:
+        settings = settings_id(CrystalSSLRegressor(dropout=dropout), study.MAX_STEPS)
+        row = ["jdft2d", method, "25", 0, settings, weights_sha256(method), mae]
+        results.append(dict(zip([*study.KEYS, "mae"], row, strict=True)))
+    command = ["study.py", "--report", "--parts", "few", "--results", str(tmp_path), "--set", "dropout=0.1"]
+    monkeypatch.setattr("sys.argv", command)
+    study.main()
+    assert f"MAE of joint against {BASELINE}; better in 1 of 1, -66.7%" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*command, "--against-defaults"])
+    study.main()
+    assert "MAE of joint against joint by default; better in 1 of 1, -25.0%" in capsys.readouterr().out
 
 
 def test_summary_of_methods_compares_the_seeds_that_both_have(unfinished, capsys):
