@@ -219,6 +219,11 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
+def wins(changes: pd.DataFrame | pd.Series) -> str:
+    """Return how many of the changes of an error are below zero, as "n of m"; those that are not known do not count."""
+    return f"{int((changes < 0).to_numpy().sum())} of {int(changes.notna().to_numpy().sum())}"
+
+
 def markdown(header: list[str], rows: list[list[Any]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

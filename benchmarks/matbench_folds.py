@@ -23,6 +23,7 @@ from _common import (
     run_all,
     settings_id,
     weights_sha256,
+    wins,
 )
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
@@ -66,8 +67,8 @@ def summary(frame: pd.DataFrame, task: str, unit: str) -> str:
         if len(folds) == 5:
             note, baseline = "", baseline_of(method)
             if method != baseline and baseline in runs:
-                both = runs[[method, baseline]].dropna()  # of the same fold and seed
-                note = f", better than from scratch in {(both[method] < both[baseline]).sum()} of {len(both)} runs"
+                # Of the same fold and seed.
+                note = f", better than from scratch in {wins(runs[method] - runs[baseline])} runs"
             rows.append((f"**crystalssl, {method}**{note}", folds.mean(), folds.std(ddof=0)))
     rows.sort(key=lambda row: row[1])
     return markdown(

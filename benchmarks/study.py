@@ -15,8 +15,6 @@ docs/results.md with --figure docs/figures/study.png. The default and its baseli
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from _common import (
     run_all,
     settings_id,
     weights_sha256,
+    wins,
 )
 from _sets import UNITS, Sets
 from matplotlib import pyplot
@@ -45,6 +44,8 @@ from crystalssl import CrystalGraphs, CrystalSSLRegressor
 from crystalssl.plotting import plot_label_efficiency
 
 matplotlib.use("Agg")
+
+Changes = list[tuple[str, Any]]
 
 KEYS = ["task", "method", "size", "seed", "settings", "weights"]
 SETS = ["jdft2d", "phonons", "dielectric", "log10 K", "log10 G", "perovskites", "formation energy"]
@@ -70,32 +71,35 @@ def main() -> None:
     add_settings(parser)
     options = parser.parse_args()
     results = Results(options.results / "study.csv", KEYS)
-    lines: dict[str, Line] = {}
-    baselines = {}
+    # What a line of a table is called: its method, and what --set changes.
+    models: dict[str, tuple[str, Changes]] = {}
+    baselines: dict[str, str] = {}
     for method in options.methods:
-        baseline = Line(method, []) if options.against_defaults else Line(baseline_of(method), options.set)
-        baselines[method] = baseline.method + (" by default" if options.against_defaults else "")
-        lines |= {baselines[method]: baseline, method: Line(method, options.set)}
+        if options.against_defaults:
+            baselines[method], baseline = f"{method} by default", (method, [])
+        else:
+            baselines[method], baseline = baseline_of(method), (baseline_of(method), options.set)
+        models |= {baselines[method]: baseline, method: (method, options.set)}
     sets = Sets(options.data)
     frames = {}
     for part in options.parts:
         sizes, n_seeds = PARTS[part]
         wanted = [
-            (name, dict(zip(KEYS, [task, line.method, size, seed, line.settings, line.weights], strict=True)))
+            (name, key_of(task, size, seed, *model))
             for seed in options.seeds or range(n_seeds)
             for size in sizes
             for task in options.sets
-            for name, line in lines.items()
+            for name, model in models.items()
         ]
         if not options.report:
             calls = [
-                joblib.delayed(learn)(row, sets.of(row["task"], row["method"]), lines[name].changes)
+                joblib.delayed(learn)(row, sets.of(row["task"], row["method"]), models[name][1])
                 for name, row in wanted
                 if not results.has(row)
             ]
             run_all(calls, results, options.jobs)
         frames[part] = pd.concat(
-            results.select([row for other, row in wanted if other == name]).assign(method=name) for name in lines
+            results.select([row for other, row in wanted if other == name]).assign(method=name) for name in models
         )
         for method, baseline in baselines.items():
             print_table(part, frames[part], method, baseline)
@@ -103,25 +107,13 @@ def main() -> None:
         draw(paired(pd.concat(frames.values())), options.sets, options.figure)
 
 
-@dataclass
-class Line:
-    """One of the models that are compared: a method and what --set changes."""
-
-    method: str
-    changes: list[tuple[str, Any]]
-
-    @cached_property
-    def settings(self) -> str:
-        return settings_id(CrystalSSLRegressor().set_params(**dict(self.changes)), MAX_STEPS)
-
-    @cached_property
-    def weights(self) -> str:
-        return weights_sha256(self.method)
+def key_of(task: str, size: str, seed: int, method: str, changes: Changes) -> dict[str, Any]:
+    """Return what identifies a run."""
+    settings = settings_id(CrystalSSLRegressor().set_params(**dict(changes)), MAX_STEPS)
+    return dict(zip(KEYS, [task, method, size, seed, settings, weights_sha256(method)], strict=True))
 
 
-def learn(
-    row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: list[tuple[str, Any]]
-) -> dict[str, Any]:
+def learn(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: Changes) -> dict[str, Any]:
     """Return `row` with the error of its method after learning from as many crystals as its size says."""
     graphs, y = data
     rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
@@ -143,16 +135,14 @@ def paired(frame: pd.DataFrame) -> pd.DataFrame:
 def print_table(part: str, frame: pd.DataFrame, method: str, baseline: str) -> None:
     """Print how far a method is below its baseline; rows are sets, columns sizes, means over seeds."""
     frame = paired(frame[frame.method.isin([baseline, method])])
-    errors = frame.pivot_table("mae", ["task", "size"], "method", sort=False)
-    if errors.shape[1] < 2:
+    runs = frame.pivot_table("mae", ["task", "size", "seed"], "method", sort=False)
+    if runs.shape[1] < 2:
         return
-    runs = frame.pivot_table("mae", ["task", "size", "seed"], "method")
-    n_lower = int((runs[method] < runs[baseline]).sum())
+    errors = runs.groupby(level=["task", "size"], sort=False).mean()
     table = (errors[method] / errors[baseline] - 1).unstack(sort=False)
-    n_better, n_cells = int((table < 0).to_numpy().sum()), int(table.notna().to_numpy().sum())
     print(
-        f"\n{part}: MAE of {method} against {baseline}; better in {n_better} of {n_cells}, "
-        f"{np.nanmean(table):+.1%} on average, and in {n_lower} of {len(runs)} single runs; "
+        f"\n{part}: MAE of {method} against {baseline}; better in {wins(table)}, "
+        f"{np.nanmean(table):+.1%} on average, and in {wins(runs[method] - runs[baseline])} single runs; "
         f"seeds: {frame.seed.nunique()}\n"
     )
     cells = table.map("{:+.1%}".format, na_action="ignore").fillna("")
