@@ -8,9 +8,10 @@ import warnings
 
 import numpy as np
 
-__all__ = ["N_ELEMENTS", "element_features", "valence_electrons"]
+from crystalssl.graphs import N_ELEMENTS
 
-N_ELEMENTS = 118
+__all__ = ["element_features", "valence_electrons"]
+
 _N_BINS = 10
 
 

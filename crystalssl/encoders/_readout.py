@@ -9,6 +9,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, softmax
 
 from crystalssl.encoders._segments import segment_attention, segment_statistics
+from crystalssl.graphs import N_ELEMENTS
 
 __all__ = ["READOUTS", "Readout"]
 
@@ -16,6 +17,7 @@ READOUTS = ("mean", "mean+max+min", "set2set", "attention")
 """Ways to pool atoms, and edges where an encoder updates them, into crystals."""
 
 _N_SET2SET_STEPS = 2
+_N_SHARES = N_ELEMENTS + 1  # the first is that of masked atoms
 
 
 class Readout(nn.Module):
@@ -131,21 +133,19 @@ class CompositionAttention(nn.Module):
         Width of the rows.
     """
 
-    N_ELEMENTS = 119  # column 0 is the share of masked atoms
-
     def __init__(self, dim: int):
         super().__init__()
-        self.hidden = nn.Linear(dim + self.N_ELEMENTS, dim)
+        self.hidden = nn.Linear(dim + _N_SHARES, dim)
         self.score = nn.Linear(dim, 1)
 
     def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
         n_atoms = batch.ptr.diff()
-        composition = x.new_zeros(batch.num_graphs, self.N_ELEMENTS)
+        composition = x.new_zeros(batch.num_graphs, _N_SHARES)
         share = (1 / n_atoms.to(x.dtype))[batch.batch]
         composition.index_put_((batch.batch, batch.z), share, accumulate=True)
         # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
-        of_row, of_composition = self.hidden.weight.split([x.shape[1], self.N_ELEMENTS], dim=1)
+        of_row, of_composition = self.hidden.weight.split([x.shape[1], _N_SHARES], dim=1)
         context = F.linear(composition, of_composition, self.hidden.bias)
         hidden = F.softplus(F.linear(x, of_row) + context.index_select(0, crystal))
         weights = softmax(self.score(hidden), crystal, num_nodes=batch.num_graphs)

@@ -13,10 +13,9 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, Updated
-from crystalssl.encoders._elements import N_ELEMENTS
 from crystalssl.encoders._kernels import Topology, gaussian_expansion, pair_sum, pair_sum_backward, segment_sum
 from crystalssl.encoders._segments import row_chunks
-from crystalssl.graphs import RECIPES
+from crystalssl.graphs import N_ELEMENTS, RECIPES
 
 __all__ = ["MEGNet"]
 

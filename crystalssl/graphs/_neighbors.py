@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError
+from crystalssl.graphs._arrays import MIN_DISTANCE, CrystalArrays
 from crystalssl.graphs._cell import cell_volume, lengths_and_heights
 from crystalssl.graphs._recipe import GraphRecipe
-from crystalssl.graphs._structures import MIN_DISTANCE, CrystalArrays
 
 __all__ = ["SHELL_TOLERANCE", "Edges", "check_distances", "find_edges"]
 

@@ -5,47 +5,24 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError, NotACrystalError
+from crystalssl.graphs._arrays import MAX_LENGTH, MIN_VOLUME, N_ELEMENTS, CrystalArrays
 from crystalssl.graphs._cell import cell_volume
 from crystalssl.graphs._cif import CifCrystal, read_cif
+from crystalssl.graphs._neighbors import check_distances
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-__all__ = [
-    "MAX_LENGTH",
-    "MIN_DISTANCE",
-    "MIN_VOLUME",
-    "CrystalArrays",
-    "as_items",
-    "check_structures",
-    "crystal_arrays",
-]
-
-MIN_DISTANCE = 0.1
-"""Two atoms closer than this (Å) are taken for a mistake in the input."""
-
-MIN_VOLUME = 0.1
-"""A cell with less volume per atom (Å³) is taken for one in another unit; matter in the laboratory has 1 Å³ or more."""
-
-MAX_LENGTH = 1e4
-"""A cell longer than this (Å) is taken for one in another unit."""
+__all__ = ["as_items", "check_structures", "crystal_arrays"]
 
 _ACCEPTED = (
     "a list, tuple, pandas Series, one-column DataFrame or 1-D object array of pymatgen Structures, ASE Atoms or paths"
 )
-
-
-class CrystalArrays(NamedTuple):
-    """One crystal as plain arrays, the form that crosses process borders cheaply."""
-
-    atomic_numbers: np.ndarray  # (n_atoms,) uint8
-    positions: np.ndarray  # (n_atoms, 3) float64, Å
-    lattice: np.ndarray  # (3, 3) float64, Å, rows are lattice vectors
 
 
 def as_items(X: Any) -> list[Any]:
@@ -172,7 +149,7 @@ def crystal_arrays(item: Any, index: int = 0) -> CrystalArrays:
             index,
         )
     numbers = [specie.Z for (specie,) in compositions]
-    if not 0 < min(numbers) <= max(numbers) <= 118:
+    if not 0 < min(numbers) <= max(numbers) <= N_ELEMENTS:
         raise InvalidStructureError(
             f"item {index} ({structure.formula}): holds dummy species, which are not elements", index
         )
@@ -248,8 +225,6 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
     crystalssl.exceptions.NotACrystalError: X is a single Structure; expected a list, ... Wrap it in a list: [X].
     """
     from pymatgen.core import Element
-
-    from crystalssl.graphs._neighbors import check_distances
 
     structures = []
     for index, item in enumerate(as_items(X)):

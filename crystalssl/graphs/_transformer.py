@@ -12,10 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
+from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
 from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
-from crystalssl.graphs._structures import CrystalArrays, crystal_arrays
+from crystalssl.graphs._structures import crystal_arrays
 
 __all__ = ["CrystalGraphTransformer"]
 

@@ -8,11 +8,10 @@ from torch_geometric.data import Batch
 
 from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder
+from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext._base import PretextTask
 
 __all__ = ["MaskedElements"]
-
-_N_ELEMENTS = 118
 
 
 class MaskedElements(PretextTask):
@@ -36,7 +35,7 @@ class MaskedElements(PretextTask):
     def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
         super().__init__(encoder)
         self.views = [AtomMasking(atom_masking)]
-        self.classifier = nn.Linear(encoder.node_dim, _N_ELEMENTS)
+        self.classifier = nn.Linear(encoder.node_dim, N_ELEMENTS)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the mean cross entropy over masked atoms; 0 if there are none."""

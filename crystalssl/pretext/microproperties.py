@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 
 from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder, valence_electrons
+from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext._base import PretextTask
 
 __all__ = ["AtomicStiffness", "ValenceElectrons", "atomic_stiffness"]
@@ -40,7 +41,7 @@ def atomic_stiffness() -> np.ndarray:
     >>> float(atomic_stiffness()[14])
     10.61...
     """
-    table = np.full(119, np.nan, np.float32)
+    table = np.full(N_ELEMENTS + 1, np.nan, np.float32)
     rows = np.loadtxt(Path(__file__).with_name("atomic_stiffness.csv"), delimiter=",", skiprows=1, usecols=(0, 2))
     table[rows[:, 0].astype(int)] = rows[:, 1]
     table.setflags(write=False)
@@ -74,7 +75,7 @@ class ValenceElectrons(PretextTask):
         super().__init__(encoder)
         from pymatgen.core import Element
 
-        classes = torch.full((119,), -1)  # of elements whose electronic structure pymatgen does not have
+        classes = torch.full((N_ELEMENTS + 1,), -1)  # of elements whose electronic structure pymatgen does not have
         for element in Element:
             if "Electronic structure" in element.data:
                 classes[element.Z] = valence_electrons(element.symbol)

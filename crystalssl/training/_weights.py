@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from crystalssl._suggestions import did_you_mean
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.exceptions import WeightsError
+from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
 from crystalssl.training._seeding import seeded
 
@@ -165,7 +166,7 @@ def _hint(source: str | os.PathLike) -> str:
 
 def _check_config(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     elements = config["elements"]
-    if not (isinstance(elements, list) and all(type(z) is int and 0 < z <= 118 for z in elements)):
+    if not (isinstance(elements, list) and all(type(z) is int and 0 < z <= N_ELEMENTS for z in elements)):
         raise ValueError(f"elements must be a list of atomic numbers, got {elements!r}")
     # No width or depth exceeds the tensors': a wrong digit must not build an encoder of a billion weights first.
     largest = max([len(tensors), *(size for tensor in tensors.values() for size in tensor.shape)])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Element
 
-from crystalssl.encoders._elements import N_ELEMENTS, element_features, valence_electrons
+from crystalssl.encoders._elements import element_features, valence_electrons
+from crystalssl.graphs import N_ELEMENTS
 
 GROUP, ROW, BLOCK = slice(0, 18), slice(18, 25), slice(25, 29)
 NUMBERS = slice(29, 36)  # electronegativity, radius, valence, ionisation energy, affinity, volume, mass: standardised
