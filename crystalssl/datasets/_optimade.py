@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Bunch
 
 _N_HOSTS = 8  # servers that are asked at the same time, each for one page
+_BAR_AFTER = 3.0  # seconds
 
 
 def fetch_optimade(
@@ -123,7 +125,7 @@ def fetch_optimade(
     Warns
     -----
     UserWarning
-        When a database failed, but not all.
+        When a database failed, but not all; when no crystal has a value of a target.
     SkippedStructureWarning
         With ``return_X_y=True``, when records cannot be used.
 
@@ -165,6 +167,9 @@ def fetch_optimade(
         answers = _read(query, _find_databases(providers, query), on_error)
     _check_answers(answers, resume)
     report = _report(answers)
+    for name in targets:
+        if all(values[name] is None for answer in answers for values in answer.values):
+            warnings.warn(f"None of the crystals has a value of {name!r}.", stacklevel=2)
     if return_X_y and len(report):
         warnings.warn(
             f"{len(report)} records cannot be used, the first, {report.id[0]} of {report.provider[0]}, because: "
@@ -197,9 +202,10 @@ def _check_parameters(target: Any, limit: Any, page_size: Any, on_error: Any, re
     for name, value in (("limit", limit), ("page_size", page_size)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} must be a positive integer or None, not {value!r}.")
-    if return_X_y and target is None:
+    targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target or ()))
+    if return_X_y and not targets:
         raise ValueError("return_X_y=True needs a target, such as target='_mp_band_gap'.")
-    return (target,) if isinstance(target, str) else tuple(target or ())
+    return targets
 
 
 def _check_filter(filter: str) -> None:
@@ -217,7 +223,7 @@ def _check_filter(filter: str) -> None:
             LarkParser().parse(filter)
         except BadRequest as error:
             raise DatasetError(
-                f"{filter!r} is not an OPTIMADE filter: {error.detail} "
+                f"{filter!r} is not an OPTIMADE filter: {' '.join(error.detail.split())} "
                 "See https://github.com/Materials-Consortia/OPTIMADE for the language."
             ) from error
 
@@ -320,9 +326,9 @@ def _units(answers: list[Answer], target: Any, targets: tuple[str, ...]) -> Any:
                 f"{name!r} is in {first} in {here}, but in {second} in {there}: fetch them by themselves."
             )
         units[name] = next(iter(stated), None)
-    if target is None or isinstance(target, str):
-        return units[target] if target else None
-    return list(units.values())
+    if not targets:
+        return None
+    return units[target] if isinstance(target, str) else list(units.values())
 
 
 def _column(values: list[Any]) -> np.ndarray:
@@ -330,7 +336,8 @@ def _column(values: list[Any]) -> np.ndarray:
     if values and all(isinstance(value, bool) for value in values):
         return np.array(values)
     if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
-        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        with contextlib.suppress(OverflowError):  # of an integer of hundreds of digits
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     return _objects(values)
 
 
@@ -343,9 +350,12 @@ def _objects(values: list[Any]) -> np.ndarray:
 def _arrange(labels: dict[str, np.ndarray], target: Any) -> np.ndarray | pd.DataFrame | None:
     import pandas as pd
 
-    if target is None:
+    if not labels:
         return None
-    return labels[target] if isinstance(target, str) else pd.DataFrame(labels)
+    if isinstance(target, str):
+        return labels[target]
+    # With its type said, pandas does not turn text into a type of its own.
+    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in labels.items()})
 
 
 def _report(answers: list[Answer]) -> pd.DataFrame:
@@ -361,13 +371,13 @@ def _databases(answers: list[Answer]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "provider": [answer.provider for answer in answers],
-            "url": _objects([answer.url for answer in answers]),
+            "url": pd.Series([answer.url for answer in answers], dtype=object),
             "n_crystals": [len(answer.ids) for answer in answers],
             "n_reported": [len(answer.reasons) for answer in answers],
             "n_available": pd.array([answer.available for answer in answers], dtype="Int64"),
             "complete": [answer.complete for answer in answers],
-            "error": _objects([answer.error for answer in answers]),
-            "warnings": _objects([answer.warnings for answer in answers]),
+            "error": pd.Series([answer.error for answer in answers], dtype=object),
+            "warnings": pd.Series([answer.warnings for answer in answers], dtype=object),
         }
     )
 
@@ -400,7 +410,7 @@ class _Progress:
 
         self._limit, self._lock = limit, threading.Lock()
         self._counts: dict[str | None, tuple[int, int | None]] = {}
-        self._bar = tqdm(desc="OPTIMADE", unit=" records", delay=3, disable=verbose < 1)
+        self._bar = tqdm(desc="OPTIMADE", unit=" records", delay=_BAR_AFTER, disable=verbose < 1)
 
     def show(self, answer: Answer) -> None:
         """Count what came; called from several threads."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 import zlib
@@ -127,6 +129,8 @@ class _Reading:
             use_async=False,  # so that it works where an event loop runs, as in Jupyter
             silent=True,
         )
+        # Even a silent client of optimade 1.5 with rich prints its errors; they are told of by our caller.
+        client._progress.console.quiet = True
         client.headers = {"User-Agent": f"crystalssl/{__version__} {client.headers['User-Agent']}"}
         if self._take_units(client):
             started = self._take_stored_pages()
@@ -147,7 +151,7 @@ class _Reading:
             "structures",
             quote(self.query.filter),
             self.url,
-            response_fields=[*FIELDS, *self.query.targets],
+            response_fields=list(dict.fromkeys((*FIELDS, *self.query.targets))),
             page_limit=page_limit,
             override_url=self.next,
         )[self.url]
@@ -321,7 +325,8 @@ class _PageStore:
         except OSError as error:
             raise DatasetError(f"{path} cannot be written ({error}); the pages before it are kept.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there may be no such folder
+                partial.unlink()
 
 
 def session_type(n_retries: int) -> type:
@@ -400,5 +405,6 @@ def _message(errors: Any) -> str | None:
         if isinstance(error, dict):
             error = ": ".join(str(error[key]) for key in ("title", "detail") if error.get(key)) or json.dumps(error)
         texts.append(str(error).removeprefix("RuntimeError: "))
-    text = " ".join("; ".join(texts).split())
+    # Addresses repeat the fields that are always asked for.
+    text = re.sub(r"response_fields=[\w%,]+", "response_fields=…", " ".join("; ".join(texts).split()))
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
