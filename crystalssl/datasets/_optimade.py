@@ -56,7 +56,7 @@ def fetch_optimade(
         Base addresses of databases (``"https://optimade.materialsproject.org"``) and ids of registered providers
         (``"mp"``, ``"oqmd"``), whose databases are looked up. None asks all registered providers.
     target : str, sequence of str or None, default=None
-        Properties to return with each structure, by the names that the database gives them (``"_mp_band_gap"``).
+        Properties to return with each structure, by the names that the database gives them (``"_oqmd_band_gap"``).
     limit : int or None, default=1000
         Most records to read from each database, usable or not; None reads all.
     page_size : int or None, default=None
@@ -148,8 +148,18 @@ def fetch_optimade(
     ...     'chemical_formula_reduced = "O2Si"', ["mp", "oqmd"], limit=50, resume="silica"
     ... )
     >>> silica.data[0].reduced_formula, silica.databases[["url", "n_crystals", "error"]]  # doctest: +SKIP
+
+    What is no filter is refused before any database is asked:
+
+    >>> fetch_optimade("nelements equals 2", "mp")
+    Traceback (most recent call last):
+        ...
+    crystalssl.exceptions.DatasetError: 'nelements equals 2' is not an OPTIMADE filter: ...
     """
-    targets = _check_parameters(target, limit, page_size, on_error, return_X_y)
+    targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target or ()))
+    _check_parameters(limit, page_size, timeout, n_retries, on_error)
+    if return_X_y and not targets:
+        raise ValueError("return_X_y=True needs a target, such as target='_oqmd_band_gap'.")
     _check_filter(filter)
     bar = _Progress(limit, verbose)
     query = Query(
@@ -195,17 +205,20 @@ def fetch_optimade(
     )
 
 
-def _check_parameters(target: Any, limit: Any, page_size: Any, on_error: Any, return_X_y: bool) -> tuple[str, ...]:
-    """Return the names of the targets."""
+def _check_parameters(limit: Any, page_size: Any, timeout: Any, n_retries: Any, on_error: Any) -> None:
     if on_error not in ("report", "raise"):
         raise ValueError(f"on_error must be 'report' or 'raise', not {on_error!r}.{did_you_mean(on_error, ['report'])}")
     for name, value in (("limit", limit), ("page_size", page_size)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and not _is_number(value, int, 1):
             raise ValueError(f"{name} must be a positive integer or None, not {value!r}.")
-    targets = (target,) if isinstance(target, str) else tuple(dict.fromkeys(target or ()))
-    if return_X_y and not targets:
-        raise ValueError("return_X_y=True needs a target, such as target='_mp_band_gap'.")
-    return targets
+    if not _is_number(n_retries, int, 0):
+        raise ValueError(f"n_retries must be an integer that is not negative, not {n_retries!r}.")
+    if not _is_number(timeout, (int, float), 1e-3):
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+
+
+def _is_number(value: Any, kind: Any, least: float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value >= least
 
 
 def _check_filter(filter: str) -> None:
@@ -232,6 +245,8 @@ def _find_databases(providers: str | Sequence[str] | None, query: Query) -> list
     """Return an empty answer for each database, with an error if it could not be found."""
     if isinstance(providers, str):
         providers = [providers]
+    if providers is not None and not all(isinstance(name, str) for name in providers):
+        raise TypeError(f"providers must be addresses or ids, as text, not {providers!r}.")
     if providers is not None and not len(providers):
         raise ValueError("providers is empty: name a database, or pass None for all registered providers.")
     session = query.session()

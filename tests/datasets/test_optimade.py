@@ -23,7 +23,7 @@ from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 
 from .records import BAD, GOOD, WORSE
 
-pytest.importorskip("optimade.client", reason="needs crystalssl[optimade]")
+pytest.importorskip("optimade.client", reason="needs crystalssl[optimade]", exc_type=ImportError)
 
 N_GOOD = 35
 ODD_ID = "a&b#c+d %"
@@ -40,7 +40,7 @@ def good(number):
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """Address of the reference server with 35 crystals, one of an odd name, and all the bad records."""
-    pytest.importorskip("optimade.server.create_app", reason="needs optimade[server]")
+    pytest.importorskip("mongomock", reason="needs optimade[server]")
     folder = tmp_path_factory.mktemp("database")
     records = {f"good-{number}": good(number) | {"band_gap": number / 10} for number in range(N_GOOD)}
     records["good-3"]["band_gap"] = None
@@ -51,14 +51,18 @@ def database(tmp_path_factory):
     (folder / "records.jsonl").write_text("\n".join(map(json.dumps, lines)))
     server = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("optimade_server.py"), folder / "records.jsonl"],
-        env=os.environ | {"OPTIMADE_LOG_DIR": str(folder), "OPTIMADE_CONFIG_FILE": str(folder / "none.json")},
+        env=os.environ
+        | {
+            "OPTIMADE_CONFIG_FILE": str(folder / "none.json"),
+            "OPTIMADE_LOG_DIR": str(folder),
+            "OPTIMADE_LOG_LEVEL": "critical",  # it logs to standard output
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    with server:
-        yield next(line.strip() for line in server.stdout if line.startswith("http"))
-        server.stdin.close()
+    with server:  # which closes its standard input at the end, and waits for it
+        yield server.stdout.readline().strip()
 
 
 def test_all_pages_and_every_bad_record(database):
@@ -308,17 +312,19 @@ def test_one_page_after_the_other(stub):
 
 @pytest.mark.parametrize("fault", ["500", "503", "429", "silence"])
 def test_faults_that_pass(stub, fault):
+    timeout = 0.5 if fault == "silence" else 30
+
     def answer(request):
         if request.page == 1 and stub.pages.count(1) < 3:
             if fault == "silence":
-                time.sleep(0.4)
+                time.sleep(0.8)
             else:
                 request.error(int(fault), Retry_After="0")
         else:
             stub.serve(request)
 
     stub.answer = answer
-    bunch = fetch_optimade("", stub.url, timeout=0.2)
+    bunch = fetch_optimade("", stub.url, timeout=timeout)
     assert bunch.ids.tolist() == ALL
     assert bunch.databases.complete[0]
     assert stub.pages == [0, 1, 1, 1, 2]
@@ -329,18 +335,19 @@ def test_faults_that_pass(stub, fault):
 )
 def test_faults_that_stay(start, fault, message):
     broken, whole = start(), start()
+    timeout = 0.5 if fault == "silence" else 30
 
     def answer(request):
         if request.page < 1:
             broken.serve(request)
         elif fault == "silence":
-            time.sleep(0.4)
+            time.sleep(0.8)
         else:
             request.error(int(fault), Retry_After="0")
 
     broken.answer = answer
     with pytest.warns(UserWarning, match=f"1 of 2 databases could not be read.*{broken.url}: .*{message}"):
-        bunch = fetch_optimade("", [broken.url, whole.url], timeout=0.2, n_retries=1)
+        bunch = fetch_optimade("", [broken.url, whole.url], timeout=timeout, n_retries=1)
     assert broken.pages == [0, 1, 1]
     assert bunch.ids.tolist() == [*ALL[:2], *ALL]
     assert bunch.providers.tolist() == [broken.url] * 2 + [whole.url] * 6
@@ -348,11 +355,11 @@ def test_faults_that_stay(start, fault, message):
     assert message in bunch.databases.error[0]
     assert bunch.databases.error[1] is None
     with pytest.raises(DatasetError, match=f"{broken.url} could not be read: .*{message}"):
-        fetch_optimade("", [broken.url, whole.url], timeout=0.2, n_retries=0, on_error="raise")
+        fetch_optimade("", [broken.url, whole.url], timeout=timeout, n_retries=0, on_error="raise")
     with pytest.raises(
         DatasetError, match=rf"(?s)- {broken.url}: .*{message}.*The 2 records that came are lost; resume"
     ):
-        fetch_optimade("", broken.url, timeout=0.2, n_retries=0)
+        fetch_optimade("", broken.url, timeout=timeout, n_retries=0)
 
 
 def test_wait_that_a_server_asks_for_is_limited(stub, monkeypatch):
@@ -571,12 +578,12 @@ def test_a_second_call_asks_for_the_rest(stub, tmp_path):
 
 
 def test_ctrl_c_leaves_what_came(stub, tmp_path, monkeypatch):
-    reached = threading.Event()
+    reached, over = threading.Event(), threading.Event()
 
     def answer(request):
         if request.page == 1:
             reached.set()
-            time.sleep(0.2)
+            over.wait(10)
         stub.serve(request)
 
     def interrupted(futures):
@@ -588,7 +595,10 @@ def test_ctrl_c_leaves_what_came(stub, tmp_path, monkeypatch):
         patch.setattr(_optimade, "as_completed", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetch_optimade("", stub.url, resume=tmp_path)
-    time.sleep(0.5)
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(10)
     assert stub.pages == [0, 1]  # the page under way was the last that was asked for
     stub.answer = stub.serve
     assert fetch_optimade("", stub.url, resume=tmp_path).ids.tolist() == ALL
@@ -619,6 +629,7 @@ def test_progress_after_some_seconds(stub, capsys, monkeypatch):
         fetch_optimade("", stub.url, **more)
         return capsys.readouterr().err
 
+    monkeypatch.setattr(_optimade, "_BAR_AFTER", 60)
     assert fetch() == ""
     monkeypatch.setattr(_optimade, "_BAR_AFTER", 0.01)
     assert fetch(verbose=0) == ""
@@ -647,6 +658,8 @@ def test_without_the_client(monkeypatch):
         ({"limit": 0}, "limit must be a positive integer or None, not 0"),
         ({"limit": 1.5}, "limit must be a positive integer or None, not 1.5"),
         ({"page_size": -1}, "page_size must be a positive integer or None, not -1"),
+        ({"n_retries": -1}, "n_retries must be an integer that is not negative, not -1"),
+        ({"timeout": 0}, "timeout must be a positive number of seconds, not 0"),
         ({"providers": []}, "providers is empty"),
     ],
 )
@@ -654,3 +667,5 @@ def test_parameters_that_make_no_sense(parameters, message, no_network):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         fetch_optimade(**{"filter": "", "providers": "http://127.0.0.1", **parameters})
     assert message in str(caught.value)
+    with pytest.raises(TypeError, match=r"providers must be addresses or ids, as text, not \[5\]"):
+        fetch_optimade("", [5])
