@@ -116,7 +116,7 @@ def test_return_X_y(database):
         fetch_optimade("", database, return_X_y=True)
 
 
-@pytest.mark.parametrize("limit", [1, 10, 15])
+@pytest.mark.parametrize("limit", [1, 10, 15, N_GOOD - 1])
 @pytest.mark.parametrize("page_size", [None, 4])
 def test_limit(database, limit, page_size):
     bunch = fetch_optimade("nelements = 2", database, limit=limit, page_size=page_size)
