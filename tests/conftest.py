@@ -57,6 +57,15 @@ def real_graphs(real_crystals):
     return CrystalGraphTransformer().transform(real_crystals[0])
 
 
+@pytest.fixture(scope="session")
+def reference():
+    """Folder with the published tables that the package data was taken from."""
+    folder = (_ROOT / ".." / "shared" / "reference").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no reference tables in {folder}")
+    return folder
+
+
 @pytest.fixture
 def salt():
     """Conventional cell of rock salt, 8 atoms."""

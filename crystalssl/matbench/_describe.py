@@ -77,7 +77,9 @@ def differences(then: Any, now: Any, name: str = "") -> list[str]:
     """
     if isinstance(then, dict) and isinstance(now, dict):
         lines = []
-        for key in sorted({*then, *now} - {*_WITHOUT_EFFECT}):
+        # Where the classes differ, so do the names of most parameters, which nobody needs to be told.
+        keys = ["class"] if then.get("class") != now.get("class") else sorted({*then, *now} - {*_WITHOUT_EFFECT})
+        for key in keys:
             lines += differences(then.get(key, "nothing"), now.get(key, "nothing"), f"{name}.{key}".lstrip("."))
         return lines
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
 import hashlib
@@ -278,7 +279,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise ResultsError(f"{path} could not be written: {error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has become the file, or could not be made
+            partial.unlink()
 
 
 def _load(path: Path) -> Any:

@@ -141,8 +141,9 @@ def run(
         raise ResultsError(f"{folder} holds a {RESULTS_NAME} that is not of this function; name another folder.")
     _check_info(info)
     key = {**describe(estimator), "return_std": bool(return_std)}
-    # Before anything is fitted: a run of days shall not find out at its end.
+    # Before anything is fitted: a run of days shall not find out at its end, nor that it cannot write.
     done = {task: _finished(folder, task, key) for task in tasks}
+    write_info(folder, _complete_info(estimator, info, folder))
 
     n_left = sum(number not in done[task] for task in tasks for number in numbers)
     with tqdm(
@@ -161,7 +162,6 @@ def run(
                     if verbose > 0:
                         tqdm.write(line, file=sys.stderr)
                     bar.update()
-            write_info(folder, _complete_info(estimator, info, folder))
             complete = write_submission(folder, {**read_info(folder), "written_by": f"crystalssl {__version__}"})
     return Bunch(
         folder=folder,

@@ -15,15 +15,6 @@ def data_home():
     return home
 
 
-@pytest.fixture(scope="session")
-def reference():
-    """Folder with the published tables that the package data was taken from."""
-    folder = (_ROOT / ".." / "shared" / "reference").resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no reference tables in {folder}")
-    return folder
-
-
 @pytest.fixture
 def no_network(monkeypatch):
     """Make every attempt to open a connection fail the test."""
