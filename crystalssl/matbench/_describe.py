@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ def describe(estimator: Any) -> dict[str, Any]:
     """Return an estimator's class, parameters and versions as what JSON can hold.
 
     Parameters are told by their content: an array by its hash, a function by that of its code, a file or a folder of
-    weights by that of the file, a fitted ``FrozenEstimator`` by that of all it has learnt. Functions that a function
-    calls are not looked at, nor are folders of other things.
+    weights by that of the file, a fitted ``FrozenEstimator`` by that of all it has learnt; classes by the version of
+    their package, or by their code where it has none. What a function calls is not looked at, nor are folders of other
+    things.
 
     Parameters
     ----------
@@ -120,12 +121,14 @@ def _plain(value: Any, where: str, packages: set[str]) -> Any:
         return _name(value, packages)
     if isinstance(value, FunctionType):
         return {"function": _name(value, packages), "code": _function_sha256(value, where)}
-    kind = {"class": _name(type(value), packages)}
+    if isinstance(value, MethodType):
+        return _plain({"function": value.__func__, "of": value.__self__}, where, packages)
+    kind: dict[str, Any] = {"class": _name(type(value), packages), **_class_code(type(value))}
     if hasattr(value, "get_params") and not isinstance(value, FrozenEstimator):
         params = value.get_params(deep=False)
         return kind | {name: _plain(params[name], f"{where}.{name}", packages) for name in sorted(params)}
-    if callable(value) and hasattr(value, "__name__"):
-        return {"function": value.__name__}  # compiled, such as np.log1p
+    if callable(value) and hasattr(value, "__name__"):  # compiled, such as np.log1p
+        return {"function": value.__name__, "content": _content(value, where)}
     return kind | {"content": _content(value, where)}
 
 
@@ -136,8 +139,24 @@ def _name(value: Any, packages: set[str]) -> str:
 
 
 def _versions(packages: set[str]) -> dict[str, str]:
-    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in sorted(packages)}
+    found = {name: _version(name) for name in sorted(packages)}
     return {name: str(version) for name, version in found.items() if version is not None}
+
+
+def _version(package: str) -> Any:
+    return getattr(sys.modules.get(package), "__version__", None)
+
+
+def _class_code(cls: type) -> dict[str, str]:
+    """Hash of the methods of a class where no version tells them, as in a script or a notebook."""
+    code: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if _version(base.__module__.partition(".")[0]) is None:
+            for name, member in vars(base).items():
+                function = getattr(member, "fget", getattr(member, "__func__", member))
+                if isinstance(function, FunctionType):
+                    code.setdefault(name, _code(function.__code__))
+    return {"code": hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()} if code else {}
 
 
 def _path_sha256(path: Path) -> str | None:

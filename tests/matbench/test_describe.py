@@ -53,6 +53,9 @@ def scale_by(factor):
         (with_function(lambda X, s=1: X * s), with_function(lambda X, s=2: X * s)),
         (with_function(lambda X: [x + 1 for x in X]), with_function(lambda X: [x + 2 for x in X])),
         (with_function(scale_by(2)), with_function(scale_by(3))),
+        (with_function("a".join), with_function("b".join)),
+        (with_function(np.random.RandomState(0).permutation), with_function(np.random.RandomState(1).permutation)),
+        (with_function(Ridge(1.0).predict), with_function(Ridge(2.0).predict)),
         (with_function(functools.partial(max, 1)), with_function(functools.partial(max, 2))),
         (with_function(None, kw_args={"a": 1}), with_function(None, kw_args={"a": 2})),
         (CrystalSSLRegressor(), CrystalSSLRegressor(pretrain="barlow")),
@@ -71,6 +74,25 @@ def test_names_and_lines_of_a_function_do_not_matter():
     second = with_function(lambda X: X + 1)
     # fmt: on
     assert same(first, second)
+
+
+def test_classes_without_a_version_count_by_their_code():
+    def model(step, of="fit"):
+        def fit(self, X, y):
+            return self
+
+        def predict(self, X):
+            return len(X) + step if step == 1 else len(X) - step
+
+        def other(self, X):
+            return len(X)
+
+        methods = {"fit": fit, "predict": predict if of == "predict" else other}
+        return type("Model", (BaseEstimator,), methods)()
+
+    assert same(model(1), model(1))
+    assert not same(model(1), model(1, of="predict"))
+    assert "code" not in key(Ridge())["estimator"]
 
 
 def test_what_was_learnt_counts_when_frozen_only():
