@@ -58,6 +58,15 @@ def real_graphs(real_crystals):
 
 
 @pytest.fixture(scope="session")
+def data_home():
+    """Folder with the real files (not part of the repository); tests that need it are skipped without it."""
+    home = Path(os.environ.get("CRYSTALSSL_DATA") or _ROOT / ".." / "shared" / "data").resolve()
+    if not home.is_dir():
+        pytest.skip(f"no data in {home}; set CRYSTALSSL_DATA")
+    return home
+
+
+@pytest.fixture(scope="session")
 def reference():
     """Folder with the published tables that the package data was taken from."""
     folder = (_ROOT / ".." / "shared" / "reference").resolve()

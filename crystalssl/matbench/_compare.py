@@ -253,7 +253,8 @@ def _table(folds: Any) -> Any:
             ours["rank"] = [1 + int((board < mean).sum()) for mean in means]
             ours["percentile"] = [100 * float((board > mean).mean()) for mean in means]
             ours[["rank", "percentile"]] = ours[["rank", "percentile"]].where(ranked)
-        rows = pd.concat([ours, others], ignore_index=True).assign(unit=load_registry()[task].unit)
+        rows = pd.concat([ours, others], ignore_index=True) if len(others) else ours
+        rows = rows.assign(unit=load_registry()[task].unit)
         parts.append(rows.sort_values("mean", ascending=not is_classification(task), kind="stable"))
     columns = ["task", "algorithm", "metric", "mean", "std", "unit", "n_folds", "rank", "percentile"]
     frame = pd.concat(parts, ignore_index=True).reindex(columns=[*columns, "source", "reference", "note"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import shutil
 
@@ -93,6 +94,21 @@ def test_published_numbers_are_those_of_the_reference(reference):
         ]
     board = matbench.leaderboard().query("source == 'leaderboard'")
     assert list(board[["task", "algorithm", "mean", "std"]].itertuples(index=False, name=None)) == expected
+
+
+def test_mean_of_the_targets_gets_the_place_of_dummy(tmp_path, data_home, reference):
+    task = "matbench_jdft2d"
+    run = matbench.run(DummyRegressor(), task, out=tmp_path / "out", data_home=data_home, verbose=0)
+    comparison = matbench.compare(run)
+    published = comparison.table[comparison.table.algorithm == "Dummy"].iloc[0]
+    mine = yours(comparison).loc["DummyRegressor"]
+    assert (mine["mean"], mine["std"]) == pytest.approx((published["mean"], published["std"]), abs=1e-4)
+    assert (mine["rank"], mine["percentile"]) == (16, 0.0)
+    folds = json.loads((reference / "matbench_v0.1_folds.json").read_text())[task]
+    results = json.loads(gzip.decompress(run.results.read_bytes()))["tasks"][task]["results"]
+    for name, fold in results.items():
+        found = hashlib.sha256("\n".join(sorted(fold["data"])).encode()).hexdigest()
+        assert found == folds[name]["sha256_of_sorted_test_ids"]
 
 
 def test_published_numbers_have_references():
