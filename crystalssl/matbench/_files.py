@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from crystalssl._version import __version__
 from crystalssl.datasets import matbench_folds
 from crystalssl.datasets._registry import load_registry
 from crystalssl.exceptions import ResultsError
@@ -23,6 +24,7 @@ _FOLDS_NAME = "folds"
 # Of the official package that the layout is of; its reader warns of another.
 _VERSION = "0.6"
 _BENCHMARK = "matbench_v0.1"
+_WRITER = "written_by_crystalssl"
 _KEYS = {"@module", "@class", "version", "tasks", "user_metadata", "benchmark_name", "datestamp", "hash"}
 
 
@@ -142,6 +144,19 @@ def read_folds(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
     }
 
 
+def check_free(folder: Path) -> None:
+    """Raise if a folder holds results of others, which a run would overwrite.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of a run that is about to begin.
+    """
+    path = folder / RESULTS_NAME
+    if path.exists() and _WRITER not in read_submission(path)["user_metadata"]:
+        raise ResultsError(f"{path} was not written by crystalssl; name another folder.")
+
+
 def write_submission(folder: Path, metadata: dict[str, Any]) -> list[str]:
     """Write the results of all tasks with five finished folds, as the official package's ``to_file`` does.
 
@@ -161,6 +176,7 @@ def write_submission(folder: Path, metadata: dict[str, Any]) -> list[str]:
     """
     complete = {task: folds for task, folds in read_folds(folder).items() if len(folds) == N_FOLDS}
     if not complete:
+        (folder / RESULTS_NAME).unlink(missing_ok=True)  # of folds that somebody has deleted
         return []
     document = {
         "@module": "matbench.bench",
@@ -168,7 +184,7 @@ def write_submission(folder: Path, metadata: dict[str, Any]) -> list[str]:
         "version": _VERSION,
         "benchmark_name": _BENCHMARK,
         "datestamp": max(fold["finished"] for folds in complete.values() for fold in folds.values()),
-        "user_metadata": metadata,
+        "user_metadata": {**metadata, _WRITER: __version__},
         "tasks": {
             task: {
                 "@module": "matbench.task",

@@ -27,6 +27,7 @@ from crystalssl.matbench._files import (
     INFO_NAME,
     N_FOLDS,
     RESULTS_NAME,
+    check_free,
     fold_path,
     is_classification,
     read_fold,
@@ -137,8 +138,7 @@ def run(
     if return_std:
         _check_return_std(estimator, tasks)
     folder = Path(out).expanduser()
-    if (folder / RESULTS_NAME).exists() and not read_folds(folder):
-        raise ResultsError(f"{folder} holds a {RESULTS_NAME} that is not of this function; name another folder.")
+    check_free(folder)
     _check_info(info)
     key = {**describe(estimator), "return_std": bool(return_std)}
     # Before anything is fitted: a run of days shall not find out at its end, nor that it cannot write.
@@ -162,7 +162,7 @@ def run(
                     if verbose > 0:
                         tqdm.write(line, file=sys.stderr)
                     bar.update()
-            complete = write_submission(folder, {**read_info(folder), "written_by": f"crystalssl {__version__}"})
+            complete = write_submission(folder, read_info(folder))
     return Bunch(
         folder=folder,
         scores=_scores(folder, tasks),

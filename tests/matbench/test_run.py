@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -280,12 +281,30 @@ def test_changed_fold_is_refused(spoil, message, out):
         matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
 
 
-def test_files_of_others_are_not_overwritten(out):
-    out.mkdir()
-    (out / "results.json.gz").write_bytes(b"theirs")
-    with pytest.raises(ResultsError, match="not of this function; name another folder"):
-        matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
-    assert (out / "results.json.gz").read_bytes() == b"theirs"
+def test_files_of_others_are_not_overwritten(out, tmp_path):
+    matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
+    theirs = submission(out)
+    theirs["user_metadata"] = {}
+    del theirs["hash"]
+    theirs["hash"] = hashlib.sha256(json.dumps(theirs, sort_keys=True).encode()).hexdigest()
+    other = tmp_path / "other"
+    other.mkdir()
+    for content, message in [(json.dumps(theirs).encode(), "not written by crystalssl"), (b"text", "cannot be read")]:
+        (other / "results.json.gz").write_bytes(content)
+        with pytest.raises(ResultsError, match=message):
+            matbench.run(DummyRegressor(), PHONONS, out=other, verbose=0)
+        assert (other / "results.json.gz").read_bytes() == content
+
+
+def test_deleted_folds_are_run_again(out):
+    first = matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
+    shutil.rmtree(out / "folds" / PHONONS)
+    part = matbench.run(DummyRegressor(strategy="median"), PHONONS, out=out, folds=0, verbose=0)
+    assert (part.complete, part.results) == ([], None)
+    assert not first.results.exists()
+    again = matbench.run(DummyRegressor(strategy="median"), PHONONS, out=out, verbose=0)
+    assert len(again.scores) == 5
+    assert submission(out)["tasks"][PHONONS]["results"]["fold_4"]["parameters"]["estimator"]["strategy"] == "median"
 
 
 def test_folder_that_cannot_be_written(tmp_path):
