@@ -176,6 +176,8 @@ class MatbenchComparison:
             ax = axes_or_new(ax)
             figure: Any = ax.figure
             figure.set_figheight(1.2 + 0.22 * len(rows))
+        from matplotlib.ticker import LogLocator
+
         for source, style in _STYLES.items():
             part = rows[rows.source == source]
             if len(part):
@@ -188,6 +190,10 @@ class MatbenchComparison:
         if metric == "mae":
             # The error of the mean of all training targets is ten times that of the best.
             ax.set_xscale("log")
+            # matplotlib's own labels, such as "2×10¹", overlap.
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
         ax.set(title=task, xlabel=with_unit("MAE", rows.unit[0]) if metric == "mae" else "ROC AUC")
         ax.legend()
         return ax

@@ -222,6 +222,9 @@ def test_figure(dummy, ridge, tmp_path):
     assert set(bold) == {"FunctionTransformer + Ridge", "DummyRegressor"}
     assert ax.get_xlabel() == "MAE (1/cm)"
     assert ax.yaxis_inverted()
+    ax.figure.canvas.draw()
+    assert {"20", "50", "100"} <= {label.get_text() for label in ax.get_xticklabels()}
+    assert {label.get_text() for label in ax.get_xticklabels(minor=True)} <= {""}
     _, given = pyplot.subplots()
     assert comparison.plot(PHONONS, ax=given) is given
     with pytest.raises(ValueError, match="task of these results"):
