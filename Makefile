@@ -49,7 +49,7 @@ docs: $(STAMP)  ## check links and Python code in the Markdown files
 	$(PY) docs/check.py
 
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find crystalssl tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt

@@ -28,39 +28,28 @@ from _common import (
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
 from crystalssl.datasets import matbench_folds
+from crystalssl.matbench import leaderboard
 
 KEYS = ["task", "method", "fold", "seed", "settings", "weights"]
-# Mean and standard deviation of the MAE over the five folds, from the leaderboard of Matbench v0.1
-# (https://matbench.materialsproject.org): the best, the graph networks closest to ours, and the reference algorithms.
-PUBLISHED = {
-    "matbench_phonons": {
-        "MegNet (kgcnn v2.1.0)": (28.7606, 2.5767),
-        "ALIGNN": (29.5385, 2.1148),
-        "coGN": (29.7117, 1.9968),
-        "MODNet (v0.1.12)": (34.2751, 2.0781),
-        "CrabNet": (55.1114, 5.7317),
-        "AMMExpress v2020": (56.1706, 6.7981),
-        "CGCNN v2019": (57.7635, 12.3109),
-        "RF-SCM/Magpie": (67.6126, 8.9900),
-        "Dummy": (323.9822, 17.7269),
-    },
-    "matbench_jdft2d": {
-        "MODNet (v0.1.12)": (33.1918, 7.3428),
-        "coGN": (37.1652, 13.6825),
-        "AMMExpress v2020": (39.8497, 9.8835),
-        "ALIGNN": (43.4244, 8.9491),
-        "CrabNet": (45.6104, 12.2491),
-        "CGCNN v2019": (49.2440, 11.5865),
-        "RF-SCM/Magpie": (50.0440, 8.6271),
-        "MegNet (kgcnn v2.1.0)": (54.1719, 11.4299),
-        "Dummy": (67.2851, 10.1832),
-    },
-}
+# Of the leaderboard: the best, the graph networks closest to ours, and the reference algorithms.
+PUBLISHED = [
+    "MegNet (kgcnn v2.1.0)",
+    "ALIGNN",
+    "coGN",
+    "MODNet (v0.1.12)",
+    "CrabNet",
+    "AMMExpress v2020",
+    "CGCNN v2019",
+    "RF-SCM/Magpie",
+    "Dummy",
+]
 
 
 def summary(frame: pd.DataFrame, task: str, unit: str) -> str:
     """Return a Markdown table of our errors among the published ones, lowest first."""
-    rows = [(f"{name} (published)", *errors) for name, errors in PUBLISHED.get(task, {}).items()]
+    board = leaderboard()
+    board = board[(board.task == task) & board.algorithm.isin(PUBLISHED)]
+    rows = [(f"{row.algorithm} (published)", row.mean, row.std) for row in board.itertuples()]
     runs = frame[frame.task == task].pivot_table("mae", ["fold", "seed"], "method", sort=False)
     for method, errors in runs.items():
         folds = errors.groupby("fold").mean().dropna()

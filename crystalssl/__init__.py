@@ -19,7 +19,18 @@ from crystalssl._version import __version__
 
 if TYPE_CHECKING:
     # Type checkers and editors do not run __getattr__: this is the table below once more, for them.
-    from crystalssl import augment, datasets, encoders, estimators, exceptions, graphs, plotting, pretext, training
+    from crystalssl import (
+        augment,
+        datasets,
+        encoders,
+        estimators,
+        exceptions,
+        graphs,
+        matbench,
+        plotting,
+        pretext,
+        training,
+    )
     from crystalssl.estimators import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
     from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
 
@@ -37,6 +48,7 @@ __all__ = [
     "estimators",
     "exceptions",
     "graphs",
+    "matbench",
     "plotting",
     "pretext",
     "training",

@@ -12,6 +12,7 @@ __all__ = [
     "InvalidStructureError",
     "NotACrystalError",
     "RecipeMismatchError",
+    "ResultsError",
     "SkippedStructureWarning",
     "WeightsError",
 ]
@@ -55,6 +56,10 @@ class WeightsError(CrystalSSLError, OSError):
 
 class DatasetError(CrystalSSLError, OSError):
     """A data set file is missing, has the wrong hash, or could not be downloaded."""
+
+
+class ResultsError(CrystalSSLError, OSError):
+    """A file of results is missing, altered, or of another estimator, data set or fold than is asked for."""
 
 
 class SkippedStructureWarning(UserWarning):

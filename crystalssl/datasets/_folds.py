@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +20,10 @@ _SEED = 18012019
 @functools.cache
 def _published_folds() -> dict[str, dict[str, Any]]:
     return json.loads(files("crystalssl.datasets").joinpath("matbench_folds.json").read_text(encoding="utf-8"))
+
+
+def _sha256(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 # Not a BaseCrossValidator: scikit-learn asks a splitter for split and get_n_splits only, and importing its
@@ -132,25 +136,77 @@ class MatbenchFolds:
             self._check(number, test)
             yield train, test
 
+    def ids(self, rows: Any = None) -> list[str]:
+        """Return Matbench's identifiers of rows, as submissions and results files name crystals.
+
+        Parameters
+        ----------
+        rows : array-like of int or None, default=None
+            Row numbers, counted from 0 in file order; None is all rows.
+
+        Returns
+        -------
+        list of str
+            One identifier per row, in the order given: the 1-based row, zero-padded to the width of the last one.
+
+        Raises
+        ------
+        ValueError
+            If something else than a list of row numbers is given, or a row that the task does not have.
+
+        Examples
+        --------
+        >>> from crystalssl.datasets import matbench_folds
+        >>> matbench_folds("matbench_phonons").ids([0, 1264])
+        ['mb-phonons-0001', 'mb-phonons-1265']
+        """
+        rows = np.arange(self.n_rows) if rows is None else np.asarray(rows)
+        if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
+            raise ValueError(f"rows must be a list of row numbers; found {rows.dtype} of shape {rows.shape}.")
+        outside = rows[(rows < 0) | (rows >= self.n_rows)]
+        if outside.size:
+            raise ValueError(f"{self.name} has no row {outside[0]}: its rows are 0 to {self.n_rows - 1}.")
+        width = len(str(self.n_rows))
+        prefix = "mb-" + self.name.removeprefix("matbench_").replace("_", "-")
+        return [f"{prefix}-{row + 1:0{width}d}" for row in rows.tolist()]
+
+    def is_fold(self, number: int, ids: Iterable[str]) -> bool:
+        """Return whether identifiers are those of the test crystals of a published fold.
+
+        Parameters
+        ----------
+        number : int
+            The fold, 0 to 4.
+        ids : iterable of str
+            Identifiers as :meth:`ids` returns them, in any order.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from crystalssl.datasets import matbench_folds
+        >>> folds = matbench_folds("matbench_jdft2d")
+        >>> tests = [test for train, test in folds.split(np.zeros(folds.n_rows))]
+        >>> folds.is_fold(2, folds.ids(tests[2])), folds.is_fold(2, folds.ids(tests[3]))
+        (True, False)
+        """
+        return _sha256(ids) == _published_folds()[self.name]["sha256"][number]
+
     def _check(self, number: int, test: np.ndarray) -> None:
-        expected = _published_folds()[self.name]["sha256"][number]
-        found = hashlib.sha256("\n".join(self._ids(test)).encode()).hexdigest()
-        if found != expected:
+        ids = self.ids(test)
+        if not self.is_fold(number, ids):
             reason = (
                 "y must be the task's own targets, bool and in file order"
                 if self.stratified
                 else "this version of scikit-learn or numpy shuffles differently; please report it"
             )
             raise ValueError(
-                f"Fold {number} of {self.name} is not the published one (sha256 of its sorted test ids is {found}, "
-                f"published is {expected}): {reason}."
+                f"Fold {number} of {self.name} is not the published one (sha256 of its sorted test ids is "
+                f"{_sha256(ids)}, published is {_published_folds()[self.name]['sha256'][number]}): {reason}."
             )
-
-    def _ids(self, rows: np.ndarray) -> list[str]:
-        """Matbench's identifiers of rows, sorted: 1-based, zero-padded to the width of the last one."""
-        width = len(str(self.n_rows))
-        prefix = "mb-" + self.name.removeprefix("matbench_").replace("_", "-")
-        return [f"{prefix}-{row + 1:0{width}d}" for row in np.sort(rows)]
 
 
 def matbench_folds(name: str) -> MatbenchFolds:

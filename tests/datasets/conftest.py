@@ -1,27 +1,4 @@
-import os
-from pathlib import Path
-
 import pytest
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def data_home():
-    """Folder with the real files (not part of the repository); tests that need it are skipped without it."""
-    home = Path(os.environ.get("CRYSTALSSL_DATA") or _ROOT / ".." / "shared" / "data").resolve()
-    if not home.is_dir():
-        pytest.skip(f"no data in {home}; set CRYSTALSSL_DATA")
-    return home
-
-
-@pytest.fixture(scope="session")
-def reference():
-    """Folder with the published tables that the package data was taken from."""
-    folder = (_ROOT / ".." / "shared" / "reference").resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no reference tables in {folder}")
-    return folder
 
 
 @pytest.fixture

@@ -60,7 +60,32 @@ def test_test_ids_hash_to_the_published_values(name, reference):
 def test_ids_are_written_as_matbench_writes_them(name):
     folds = matbench_folds(name)
     _, test = next(folds.split(np.zeros(folds.n_rows)))
-    assert folds._ids(test)[:3] == EXAMPLE_IDS[name]
+    assert folds.ids(test)[:3] == EXAMPLE_IDS[name]
+
+
+def test_ids_keep_the_order_of_the_rows():
+    folds = matbench_folds("matbench_jdft2d")
+    assert folds.ids([635, 0, 9]) == ["mb-jdft2d-636", "mb-jdft2d-001", "mb-jdft2d-010"]
+    assert folds.ids() == folds.ids(range(636))
+    assert folds.ids([]) == []
+    _, test = next(folds.split(np.zeros(636)))
+    assert folds.is_fold(0, folds.ids(test[::-1]))
+    assert not folds.is_fold(0, folds.ids(test[1:]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([636], "has no row 636: its rows are 0 to 635"),
+        ([0, -1], "has no row -1"),
+        (np.ones(636, dtype=bool), "list of row numbers; found bool"),
+        ([0.0], "found float64"),
+        (3, r"of shape \(\)"),
+    ],
+)
+def test_ids_of_what_is_no_row(rows, message):
+    with pytest.raises(ValueError, match=message):
+        matbench_folds("matbench_jdft2d").ids(rows)
 
 
 def test_a_fold_that_differs_is_refused_by_name(monkeypatch):
