@@ -82,7 +82,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         Parameters
         ----------
         X : sequence of crystals, or CrystalGraphs
-            As taken by :func:`crystalssl.check_structures`.
+            What to classify, as taken by :func:`crystalssl.check_structures`.
 
         Returns
         -------
