@@ -35,5 +35,16 @@ ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, D
 
 
 def resolve_encoder(encoder: str) -> tuple[type[Encoder], dict[str, Any]]:
-    """Return the class that a name means, and the parameters that differ from its defaults."""
+    """Return the class that a name means, and the parameters that differ from its defaults.
+
+    Parameters
+    ----------
+    encoder : str
+        Key of `ENCODERS`.
+
+    Returns
+    -------
+    encoder_class : type
+    params : dict
+    """
     return ENCODERS[encoder], {}

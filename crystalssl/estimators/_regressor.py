@@ -88,7 +88,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     def _set_target(self, target: TargetScaler, y: Any) -> None:
         super()._set_target(target, y)
         self.n_targets_ = target.n_outputs_
-        self.single_target_ = np.ndim(y) == 1
+        self.single_target_ = np.asarray(y).ndim == 1
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the property of crystals.
