@@ -54,7 +54,7 @@ FINETUNING: dict[str, Changes] = {
     "vectors not standardised": {"standardize": False},
     "the head's rate for the encoder": {"encoder_learning_rate": CrystalSSLRegressor().learning_rate},
     "no moving average": {"ema_decay": 0.0},
-    "squared loss": {"loss": "mse"},
+    "squared loss": {"loss": "squared_error"},
     "no logarithm": {"target_transform": None},
     "no clipping": {"gradient_clip": None},
     "no weight decay": {"weight_decay": 0.0},

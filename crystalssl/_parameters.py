@@ -3,14 +3,72 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError, StrOptions, make_constraint
 
 from crystalssl._suggestions import did_you_mean
 
-__all__ = ["PackageEstimator"]
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**kwargs):
+        """Do nothing; type checkers alone look at it."""
+        return lambda function: function
+
+
+__all__ = ["PackageEstimator", "with_parameters"]
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass_transform(eq_default=False)
+def with_parameters(cls: C) -> C:
+    """Give an estimator the constructor that its annotated attributes describe, as those of a dataclass do.
+
+    The constructor assigns and does nothing else, as scikit-learn asks. Parameters of the base class come first. Those
+    after ``_: KW_ONLY`` are given by name. In the docstring, lines ``%(parameters)s`` and ``%(attributes)s`` stand for
+    these sections of the base class. So what several estimators share is written once.
+
+    A true dataclass would not do: dask takes two of them for equal if their fields are, whatever they have learnt.
+    """
+    base = next((base for base in cls.__mro__[1:] if hasattr(vars(base).get("__init__"), "__signature__")), None)
+    parameters = [] if base is None else [*inspect.signature(base).parameters.values()]
+    kinds = iter((inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY))
+    kind = next(kinds)
+    for name, annotation in inspect.get_annotations(cls).items():
+        if name == "_":
+            kind = next(kinds)
+        elif name in vars(cls) and not name.startswith("_"):
+            parameters.append(inspect.Parameter(name, kind, default=vars(cls)[name], annotation=annotation))
+            delattr(cls, name)
+    signature = inspect.Signature(parameters)
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        vars(self).update(given.arguments)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    __init__.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    cls.__init__ = __init__  # type: ignore[misc]
+    if base is not None and cls.__doc__:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__) % {
+            "parameters": _section(base, "Parameters"),
+            "attributes": _section(base, "Attributes"),
+        }
+    return cls
+
+
+def _section(cls: type, title: str) -> str:
+    """Return what stands under a title of a docstring, up to the next title."""
+    text = inspect.getdoc(cls) or ""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n.*\n-+\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
 
 
 class PackageEstimator(BaseEstimator):

@@ -76,6 +76,24 @@ def reference():
 
 
 @pytest.fixture
+def gradient_norms(monkeypatch):
+    """A list that grows by the norm of the gradient, as it is after clipping, with every step of the optimizer."""
+    import torch
+
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def spy(optimizer, closure=None):
+        loss = step(optimizer, closure)  # the closure computes the gradients, and clips them
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(grads)))
+        return loss
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    return norms
+
+
+@pytest.fixture
 def salt():
     """Conventional cell of rock salt, 8 atoms."""
     sodium = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from crystalssl.encoders._base import LAYERS, Encoded, Encoder
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
@@ -24,8 +26,25 @@ __all__ = [
     "Encoder",
     "GatedGCN",
     "MEGNet",
+    "resolve_encoder",
     "valence_electrons",
 ]
 
 ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN)}
 """Encoders by the name that users pass as ``encoder=``."""
+
+
+def resolve_encoder(encoder: str) -> tuple[type[Encoder], dict[str, Any]]:
+    """Return the class that a name means, and the parameters that differ from its defaults.
+
+    Parameters
+    ----------
+    encoder : str
+        Key of `ENCODERS`.
+
+    Returns
+    -------
+    encoder_class : type
+    params : dict
+    """
+    return ENCODERS[encoder], {}

@@ -18,10 +18,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
-from crystalssl.estimators._network import evaluate
+from crystalssl.estimators._network import infer
 from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import TASKS
-from crystalssl.training import load_encoder, pretrain, save_encoder
+from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
 from crystalssl.training._pretrain import make_task
 from crystalssl.training._seeding import seeded
@@ -345,7 +345,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         check_is_fitted(self)
         graphs = self._to_graphs(X, self.encoder_.recipe)
         check_known_elements(graphs, set(self.elements_.tolist()))
-        return evaluate(self._embedding(), graphs, resolve_device(self.device), self.precision)
+        return infer(self._embedding(), CrystalDataset(graphs), resolve_device(self.device), self.precision)
 
     def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
         """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.

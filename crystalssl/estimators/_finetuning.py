@@ -4,45 +4,120 @@ from __future__ import annotations
 
 import copy
 import os
+from dataclasses import KW_ONLY
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 from skorch.callbacks import EarlyStopping
-from torch import Tensor, nn
+from torch import nn
 
-from crystalssl.encoders import ENCODERS, Encoder
+from crystalssl._parameters import with_parameters
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
-from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
-from crystalssl.estimators._network import PropertyNetwork, evaluate, release
-from crystalssl.graphs import CrystalGraphs
-from crystalssl.training import CrystalDataset, CrystalNet, load_encoder
+from crystalssl.estimators._network import PropertyNetwork, infer, release
+from crystalssl.estimators._source import EncoderSource
+from crystalssl.graphs._crystal_graphs import as_graphs
+from crystalssl.training import CrystalDataset, CrystalNet
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
 from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
 
-DEFAULT_ENCODER = "gatedgcn"
-"""What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
-
 ENOUGH_LABELS = 1000
 LOWEST_RATIO = 0.25
 """With fewer labels a gentle encoder learns at a lower rate, in proportion, down to this part of the head's."""
 
 
+@with_parameters
 class FinetunedEstimator(CrystalEstimator):
     """Base class of estimators that train an encoder and a head on labelled crystals.
 
-    A subclass says what its labels are: `_check_y` validates them, `_new_target` returns what turns them into numbers
-    for the network and its outputs into predictions (such as :class:`crystalssl.estimators._target.TargetScaler`), and
-    `_pointwise_loss` compares the two, one value per crystal.
+    A subclass says what its labels are. `_check_y` validates them. `_new_target` returns what turns them into numbers
+    for the network and its outputs into predictions, such as :class:`crystalssl.estimators._target.TargetScaler`.
+    `_loss` returns the class of the torch loss that compares the two. `_set_target` keeps what was learnt about them.
+
+    Parameters
+    ----------
+    pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="joint"
+        Where the weights of the encoder come from. A name means weights that ship with crystalssl
+        (:func:`crystalssl.training.bundled_weights` lists them), a path means a weights folder. An embedder is cloned
+        and fitted on X; a fitted one goes in as ``FrozenEstimator(embedder)``. None means random weights.
+    encoder : str or None, default=None
+        Name of the encoder where ``pretrain=None``; None is "gatedgcn". With pretrained weights it must be theirs.
+    readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
+        How atoms are pooled into crystals. None takes what the encoder declares for finetuning.
+    layers : {"all", "last"} or None, default=None
+        Whose outputs are pooled. "all" puts those of all layers side by side: the head then sees what an atom is,
+        beside what surrounds it. "last" takes those of the last layer. None takes what the encoder declares.
+    head_dim : int, default=128
+        Width of the hidden layer between the vector of a crystal and the prediction.
+    dropout : float, default=0.0
+        Dropout in the head.
+    standardize : bool or None, default=None
+        Whether the head sees standardised vectors. Their means and deviations are those of the training crystals,
+        taken once, before training. None means True for pretrained encoders that declare it (GatedGCN does), and False
+        for all others.
+    freeze_encoder : bool, default=False
+        Train the head only.
+    max_epochs : int, default=100
+        Passes over the training crystals.
+    batch_size : int, default=32
+        Crystals per step.
+    learning_rate : float, default=2e-3
+        Peak rate of AdamW. The rate rises linearly over a tenth of the steps and then falls along a cosine.
+    encoder_learning_rate : float or None, default=None
+        Peak rate of the encoder's weights. None is `learning_rate`, with one exception. Pretrained encoders that
+        declare it (GatedGCN does) learn more slowly from fewer than 1,000 crystals: in proportion to their number, down
+        to a quarter of the rate.
+    weight_decay : float, default=0.01
+        Of AdamW.
+    gradient_clip : float or None, default=1.0
+        Largest norm of the gradient.
+    ema_decay : float, default=0.995
+        Predictions use an exponential moving average of the weights with this decay per step. 0 uses the weights.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the training crystals. Stop when their loss has not improved for `patience`
+        epochs, and restore the best epoch.
+    validation_fraction : float, default=0.1
+        Share held out if `early_stopping`.
+    patience : int, default=20
+        Epochs without improvement.
+    ensemble_size : int, default=1
+        Networks trained from different seeds, whose predictions are averaged.
+    warm_start : bool, default=False
+        Go on from the networks of the last `fit`.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training, before those of the estimator. Each net gets a copy, found afterwards in
+        ``net_.callbacks_``. They see what the net learns: scaled targets, or codes of classes. The sample weights are
+        in the field ``sample_weight`` of every batch.
+    device : str, default="auto"
+        Torch device. "auto" is the GPU if there is one.
+    precision : {"highest", "high", "medium"}, default="highest"
+        How exactly matrices are multiplied, as in :func:`torch.set_float32_matmul_precision`, which is set for the
+        length of the call only. "high" allows TensorFloat-32 on GPUs that have it, "medium" bfloat16 on CPUs. Both are
+        faster for wide networks, with relative errors of some 1e-3 in predictions.
+    n_jobs : int or None, default=None
+        Processes that turn structures into graphs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of head, shuffling, dropout and held-out crystals.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The (first) fitted net; ``net_.module_`` is the torch module.
+    nets_ : list of skorch.NeuralNet
+        All nets of the ensemble.
+    history_ : list of dict
+        Losses of each epoch of the first net.
+    elements_ : ndarray of int
+        Atomic numbers that pretraining or training has seen; empty if any are allowed (``pretrain=None``).
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -62,75 +137,90 @@ class FinetunedEstimator(CrystalEstimator):
         "callbacks": [list, tuple, None],
     }
 
-    pretrain: Any
-    encoder: str | None
-    readout: str | None
-    layers: str | None
-    head_dim: int
-    dropout: float
-    standardize: bool | None
-    freeze_encoder: bool
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    encoder_learning_rate: float | None
-    weight_decay: float
-    gradient_clip: float | None
-    ema_decay: float
-    early_stopping: bool
-    validation_fraction: float
-    patience: int
-    ensemble_size: int
-    warm_start: bool
-    callbacks: list | tuple | None
-    device: str
-    precision: str
-    random_state: Any
-    verbose: int
-
-    nets_: list[CrystalNet]
-    target_: Any
-    elements_: np.ndarray
-
-    def _new_target(self) -> Any:
-        raise NotImplementedError
+    pretrain: Any = "joint"
+    _: KW_ONLY
+    encoder: str | None = None
+    readout: str | None = None
+    layers: str | None = None
+    head_dim: int = 128
+    dropout: float = 0.0
+    standardize: bool | None = None
+    freeze_encoder: bool = False
+    max_epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    encoder_learning_rate: float | None = None
+    weight_decay: float = 0.01
+    gradient_clip: float | None = 1.0
+    ema_decay: float = 0.995
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 20
+    ensemble_size: int = 1
+    warm_start: bool = False
+    callbacks: list | tuple | None = None
+    device: str = "auto"
+    precision: str = "highest"
+    n_jobs: int | None = None
+    random_state: Any = None
+    verbose: int = 0
 
     def _check_y(self, y: Any, n_crystals: int) -> np.ndarray:
         raise NotImplementedError
 
-    def _pointwise_loss(self) -> nn.Module:
+    def _new_target(self) -> Any:
         raise NotImplementedError
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _loss(self) -> type[nn.Module]:
+        raise NotImplementedError
+
+    def _set_target(self, target: Any, y: Any) -> None:
+        self.target_ = target
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Finetune on labelled crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`.
+        y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
+            For a regressor one or several targets, in any unit. For a classifier classes: numbers, strings or booleans.
+        sample_weight : array-like of shape (n_crystals,) or None, default=None
+            How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidStructureError
+            If a crystal is invalid.
+        ValueError
+            If targets, weights or parameters do not fit; the message names them.
+        WeightsError
+            If the weights named by `pretrain` cannot be loaded.
+        """
         self._validate_params()
         random_state = check_random_state(self.random_state)
         device = resolve_device(self.device)
         self._check_callbacks()
         warm = self.warm_start and hasattr(self, "nets_")
-        weights, elements, graphs = self._pretrained(X)
+        X = as_graphs(X)
+        source = EncoderSource.of(self.pretrain, self.encoder, X)
+        graphs = self._to_graphs(X, source.recipe)
         values = self._check_y(y, len(graphs))
-        if len(graphs) < 2:
-            raise ValueError("X holds one crystal; training needs at least two")
         sample_weight = self._check_weights(sample_weight, values)
 
         # A crystal without weight is left out of everything: scale of the targets, batches, held-out crystals.
-        rows = np.flatnonzero(sample_weight)
-        n_valid = 0
-        if self.early_stopping:
-            rows = random_state.permutation(rows)
-            n_valid = max(1, round(self.validation_fraction * len(rows)))
-            if len(rows) - n_valid < 2:
-                raise ValueError(
-                    f"of {len(rows)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
-                    "validation_fraction or set early_stopping=False"
-                )
-        train_rows, valid_rows = np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
+        train_rows, valid_rows = self._split(np.flatnonzero(sample_weight), random_state)
         # A warm start keeps the scale that the head was trained on.
         target = self.target_ if warm else self._new_target().fit(values, train_rows)
-        weight = sample_weight / sample_weight[train_rows].mean()
-        labels = np.column_stack([target.scale(values), weight]).astype(np.float32)
-        training = CrystalDataset(graphs, labels, train_rows)
-        validation = CrystalDataset(graphs, labels, valid_rows) if n_valid else None
+        weight = (sample_weight / sample_weight[train_rows].mean()).astype(np.float32)
+        training = CrystalDataset(graphs, target.scale(values), train_rows, weight)
+        validation = CrystalDataset(graphs, training.y, valid_rows, weight) if len(valid_rows) else None
+        settings = {**self._settings(source.is_gentle, len(training)), "device": device}
 
         nets = []
         for member in range(self.ensemble_size):
@@ -138,18 +228,29 @@ class FinetunedEstimator(CrystalEstimator):
             if warm and member < len(self.nets_):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
-                module = self._build_module(weights, target.n_outputs_, seed)
-                if self._gentle(module.encoder) if self.standardize is None else self.standardize:
-                    module.standardize(evaluate(module.encoder, graphs[train_rows], device, self.precision))
-            nets.append(self._train(module, training, validation, device, seed, member))
+                module = self._new_module(source, target.n_outputs_, training, device, derive_seed(seed, 0))
+            net = fit_network(
+                CrystalNet,
+                module,
+                training,
+                validation,
+                seed=derive_seed(seed, 1),
+                description=self._description(member),
+                # A copy for each net, as of every parameter: what a callback learns stays in the net.
+                further_callbacks=clone(list(self.callbacks or []), safe=False),
+                **settings,
+            )
+            nets.append(release(net))
         # Nothing of a fitted estimator changes before all is done.
-        self.nets_ = nets
+        self.nets_: list[CrystalNet] = nets
         self.net_ = nets[0]
         self.history_ = epochs_of(self.net_)
-        self.target_ = target
+        elements = source.elements
         if elements:
-            elements |= set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
-        self.elements_ = np.array(sorted(elements), dtype=int)
+            elements = elements | set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
+        self.elements_: np.ndarray = np.array(sorted(elements), dtype=int)
+        self._set_target(target, y)
+        return self
 
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:
@@ -160,94 +261,63 @@ class FinetunedEstimator(CrystalEstimator):
                 )
 
     def _check_weights(self, sample_weight: Any, values: np.ndarray) -> np.ndarray:
+        if len(values) < 2:
+            raise ValueError("X holds one crystal; training needs at least two")
         weights = _check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
         n_used = np.count_nonzero(weights)
         if n_used < 2:
             raise ValueError(f"{n_used} of {len(weights)} sample weights are not zero; training needs at least two")
         return weights
 
-    def _pretrained(self, X: Any) -> tuple[Any, set[int], CrystalGraphs]:
-        """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
-        source = self.pretrain
-        if source is None:
-            encoder_class = ENCODERS[self.encoder or DEFAULT_ENCODER]
-            graphs = self._to_graphs(X, encoder_class.recipe)
-            return lambda: encoder_class(**self._pooling(encoder_class)), set(), graphs
-        if isinstance(source, (str, os.PathLike)):
-            loaded, config = load_encoder(source)
-            graphs = self._to_graphs(X, loaded.recipe)
-            elements = set(config["elements"])
-        else:
-            embedder = source.estimator if isinstance(source, FrozenEstimator) else source
-            if not isinstance(embedder, PretrainedCrystalEmbedder):
-                raise TypeError(
-                    f"pretrain is a {type(embedder).__name__}; expected None, the name of a method, a weights folder, "
-                    "a PretrainedCrystalEmbedder or a FrozenEstimator of one"
-                )
-            if embedder is source:
-                source = clone(source).fit(X)
-            check_is_fitted(source)
-            loaded = source.encoder_
-            graphs = self._to_graphs(X, loaded.recipe)
-            elements = set(source.elements_.tolist())
-        if self.encoder not in (None, loaded.name):
+    def _split(self, rows: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows to train on, and those to hold out."""
+        if not self.early_stopping:
+            return rows, rows[:0]
+        rows = random_state.permutation(rows)
+        n_valid = max(1, round(self.validation_fraction * len(rows)))
+        if len(rows) - n_valid < 2:
             raise ValueError(
-                f"the pretrained weights are of the encoder {loaded.name!r}, not {self.encoder!r}; leave encoder=None"
+                f"of {len(rows)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
+                "validation_fraction or set early_stopping=False"
             )
+        return np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
 
-        def build() -> Encoder:
-            encoder = type(loaded)(**{**loaded.config, **self._pooling(type(loaded))})
-            encoder.load_pretrained(loaded.state_dict())
-            return encoder
+    def _settings(self, gentle: bool, n_crystals: int) -> dict[str, Any]:
+        """Return what the training of all networks shares, as parameters of `fit_network`."""
+        encoder_rate = self.encoder_learning_rate
+        if encoder_rate is None:
+            ratio = min(max(n_crystals / ENOUGH_LABELS, LOWEST_RATIO), 1.0) if gentle else 1.0
+            encoder_rate = ratio * self.learning_rate
+        return {
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "gradient_clip": self.gradient_clip,
+            "precision": self.precision,
+            "ema_decay": self.ema_decay,
+            "patience": self.patience,
+            "criterion": self._loss(),
+            "optimizer__param_groups": [("encoder.*", {"lr": encoder_rate})],
+        }
 
-        return build, elements, graphs
+    def _new_module(
+        self, source: EncoderSource, n_outputs: int, training: CrystalDataset, device: str, seed: int
+    ) -> PropertyNetwork:
+        """Return a network before training; its head may see vectors on the scale of the training crystals."""
+        with seeded(seed):
+            encoder = source.build(readout=self.readout, layers=self.layers)
+            module = PropertyNetwork(encoder, n_outputs, self.head_dim, self.dropout, self.freeze_encoder)
+        if source.is_gentle if self.standardize is None else self.standardize:
+            module.standardize(infer(encoder, training, device, self.precision))
+        return module
 
-    def _pooling(self, encoder_class: type[Encoder]) -> dict[str, str]:
-        chosen = {"readout": self.readout, "layers": self.layers}
-        return {**encoder_class.pooling, **{name: value for name, value in chosen.items() if value is not None}}
-
-    def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:
-        with seeded(derive_seed(seed, 0)):
-            return PropertyNetwork(build_encoder(), n_targets, self.head_dim, self.dropout, self.freeze_encoder)
-
-    def _train(self, module, training, validation, device: str, seed: int, member: int) -> CrystalNet:
-        description = None
-        if self.verbose:
-            description = "finetuning" if self.pretrain is not None else "training"
-            if self.ensemble_size > 1:
-                description += f" {member + 1}/{self.ensemble_size}"
-        net = fit_network(
-            CrystalNet,
-            module,
-            training,
-            validation,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            gradient_clip=self.gradient_clip,
-            device=device,
-            precision=self.precision,
-            seed=derive_seed(seed, 1),
-            ema_decay=self.ema_decay,
-            patience=self.patience,
-            description=description,
-            # A copy for each net, as of every parameter: what a callback learns stays in the net.
-            further_callbacks=clone(list(self.callbacks or []), safe=False),
-            criterion=WeightedLoss(self._pointwise_loss()),
-            optimizer__param_groups=[("encoder.*", {"lr": self._encoder_rate(module.encoder, len(training))})],
-        )
-        return release(net)
-
-    def _gentle(self, encoder: Encoder) -> bool:
-        return self.pretrain is not None and encoder.gentle_finetuning
-
-    def _encoder_rate(self, encoder: Encoder, n_crystals: int) -> float:
-        if self.encoder_learning_rate is not None:
-            return self.encoder_learning_rate
-        if not self._gentle(encoder):
-            return self.learning_rate
-        return self.learning_rate * min(max(n_crystals / ENOUGH_LABELS, LOWEST_RATIO), 1.0)
+    def _description(self, member: int) -> str | None:
+        """Return the title of the progress bar."""
+        if not self.verbose:
+            return None
+        title = "finetuning" if self.pretrain is not None else "training"
+        return title if self.ensemble_size == 1 else f"{title} {member + 1}/{self.ensemble_size}"
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what each network of the ensemble predicts, of shape (n_networks, n_crystals, n_outputs)."""
@@ -255,24 +325,9 @@ class FinetunedEstimator(CrystalEstimator):
         if self.elements_.size:
             check_known_elements(graphs, set(self.elements_.tolist()))
         device = resolve_device(self.device)
-        outputs = (evaluate(net.module_, graphs, device, self.precision) for net in self.nets_)
+        outputs = (infer(net.module_, CrystalDataset(graphs), device, self.precision) for net in self.nets_)
         return np.stack([self.target_.restore(output) for output in outputs])
 
 
 class WeightedLoss(nn.Module):
-    """The mean of a loss over crystals, each with its weight, which is the last column of the labels.
-
-    Parameters
-    ----------
-    loss : torch.nn.Module
-        Returns one value per crystal, or per crystal and target.
-    """
-
-    def __init__(self, loss: nn.Module):
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of a batch."""
-        losses = self.loss(outputs, labels[:, :-1])
-        return torch.mean(losses.reshape(len(labels), -1).mean(dim=1) * labels[:, -1])
+    """The criterion in nets of version 0.1, whose files could not be read without it. Nothing calls it."""

@@ -8,11 +8,10 @@ from torch import nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoded, Encoder
-from crystalssl.graphs import CrystalGraphs
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
 from crystalssl.training._precision import matmul_precision
 
-__all__ = ["PropertyNetwork", "evaluate", "release"]
+__all__ = ["PropertyNetwork", "infer", "release"]
 
 PREDICTION_BATCH_SIZE = 256
 """Crystals per batch where nothing is learnt; results do not depend on it."""
@@ -98,16 +97,16 @@ class Standardization(nn.Module):
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, graphs: CrystalGraphs, device: str, precision: str) -> np.ndarray:
+def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: str) -> np.ndarray:
     """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
     module = module.to(device).eval()
-    rows, start = np.empty((len(graphs), 0), np.float32), 0
+    rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
-        for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE):
+        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE):
             output = module(batch.to(device))
             output = output.graph if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that
-                rows = np.empty((len(graphs), output.shape[1]), np.float32)
+                rows = np.empty((len(dataset), output.shape[1]), np.float32)
             rows[start : start + len(output)] = output.cpu().numpy()
             start += len(output)
     module.cpu()

@@ -133,14 +133,14 @@ class ClassCodes:
         return self
 
     def scale(self, y: np.ndarray) -> np.ndarray:
-        """Return the numbers of the classes, of shape (n_crystals, 1)."""
+        """Return the codes of the classes, int64, of shape (n_crystals,)."""
         unknown = np.setdiff1d(y, self.encoder_.classes_)
         if len(unknown):
             raise ValueError(
                 f"y holds {unknown.tolist()[0]!r}, which the last fit has not seen; warm_start=True goes on with the "
                 "same classes"
             )
-        return self.encoder_.transform(y)[:, None]
+        return self.encoder_.transform(y).astype(np.int64)
 
     def restore(self, outputs: np.ndarray) -> np.ndarray:
         """Return probabilities, float64, of shape (n_crystals, n_classes)."""

@@ -74,23 +74,35 @@ class CrystalDataset(Dataset):
     ----------
     graphs : CrystalGraphs
         Shared, never copied.
-    y : ndarray of shape (len(graphs), n_targets), float32, or None, default=None
-        Targets of all rows of `graphs`.
+    y : ndarray of shape (len(graphs), n_targets), float32, or (len(graphs),), int64, or None, default=None
+        Targets of all rows of `graphs`: numbers, or codes of classes.
     indices : ndarray of int or None, default=None
         The rows that belong to the data set; None means all.
+    sample_weight : ndarray of shape (len(graphs),), float32, or None, default=None
+        How much each row counts in the loss; None means 1.
     """
 
-    def __init__(self, graphs: CrystalGraphs, y: np.ndarray | None = None, indices: np.ndarray | None = None):
+    def __init__(
+        self,
+        graphs: CrystalGraphs,
+        y: np.ndarray | None = None,
+        indices: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ):
         self.graphs = graphs
-        self.y = y
+        self.y = np.empty((len(graphs), 0), np.float32) if y is None else y
         self.indices = np.arange(len(graphs)) if indices is None else np.asarray(indices)
+        self.sample_weight = np.ones(len(graphs), np.float32) if sample_weight is None else sample_weight
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
 class BatchIterator:
-    """Iterate over a `CrystalDataset` in batches; PyTorch's `DataLoader` would collate graph by graph.
+    """Iterate over a `CrystalDataset` in batches, pairs of a PyG `Batch` and its targets.
+
+    The batch has fields ``y`` and ``sample_weight`` beside those of `collate`. PyTorch's `DataLoader` would collate
+    graph by graph.
 
     Parameters
     ----------
@@ -118,7 +130,7 @@ class BatchIterator:
             indices = indices[torch.randperm(len(indices)).numpy()]
         for i in range(len(self)):
             rows = indices[i * self.batch_size : (i + 1) * self.batch_size]
-            y = np.empty((len(rows), 0), np.float32) if self.dataset.y is None else self.dataset.y[rows]
             batch = collate(self.dataset.graphs, rows)
-            batch.y = torch.from_numpy(y)
+            batch.y = torch.from_numpy(self.dataset.y[rows])
+            batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
             yield batch, batch.y

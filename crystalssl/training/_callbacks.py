@@ -59,16 +59,12 @@ class WarmupCosine(Callback):
         """Remember the peak rates."""
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
 
-    def on_epoch_begin(self, net, **kwargs):
-        """Count from the number of epochs done."""
-        self.step_ = (len(net.history) - 1) * self.n_batches
-
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Set the rates of this step."""
         if training:
+            factor = self.factor((len(net.history) - 1) * self.n_batches + len(net.history[-1]["batches"]) - 1)
             for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
-                group["lr"] = peak * self.factor(self.step_)
-            self.step_ += 1
+                group["lr"] = peak * factor
 
     def on_epoch_end(self, net, **kwargs):
         """Record the rate that the epoch ended with."""
@@ -90,6 +86,9 @@ class FinalWeights(Callback):
         Epochs without improvement of `monitor` after which training stops.
     """
 
+    average_: AveragedModel | None = None
+    best_weights_: dict[str, Tensor] | None = None
+
     def __init__(self, ema_decay: float = 0.0, monitor: str | None = None, patience: int | None = None):
         self.ema_decay = ema_decay
         self.monitor = monitor
@@ -99,7 +98,7 @@ class FinalWeights(Callback):
         """Start the average at the initial weights."""
         self.best_loss_ = math.inf
         self.best_epoch_ = 0
-        self.best_weights_: dict[str, Tensor] | None = None
+        self.best_weights_ = None
         self.average_ = None
         if self.ema_decay:
             self.average_ = AveragedModel(net.module_, multi_avg_fn=self._average, use_buffers=True).eval()
@@ -130,18 +129,15 @@ class FinalWeights(Callback):
         loss = net.history[-1, self.monitor]
         if loss < self.best_loss_:
             self.best_loss_, self.best_epoch_ = loss, len(net.history)
-            self.best_weights_ = copy.deepcopy(self._weights(net))
+            self.best_weights_ = copy.deepcopy(net.averaged_module.state_dict())
         elif self.patience is not None and len(net.history) - self.best_epoch_ >= self.patience:
             raise StopTraining
 
     def on_train_end(self, net, **kwargs):
         """Put the chosen weights into the net."""
-        net.module_.load_state_dict(self.best_weights_ or self._weights(net))
+        net.module_.load_state_dict(self.best_weights_ or net.averaged_module.state_dict())
         net.module_.eval()
         self.average_ = self.best_weights_ = None
-
-    def _weights(self, net) -> dict[str, Tensor]:
-        return (net.module_ if self.average_ is None else self.average_.module).state_dict()
 
 
 class Progress(Callback):
@@ -205,7 +201,7 @@ class Checkpoint(Callback):
         self.run = run
 
     def _parts(self, net) -> dict[str, dict[str, Tensor]]:
-        final = dict(net.callbacks_)["final_weights"]
+        final = net.final_weights
         optimizer = {
             f"{index}.{name}": value
             for index, state in net.optimizer_.state_dict()["state"].items()
@@ -220,7 +216,7 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Save."""
-        final = dict(net.callbacks_)["final_weights"]
+        final = net.final_weights
         tensors = {
             f"{part}/{name}": tensor.detach().cpu().clone()
             for part, named in self._parts(net).items()
@@ -271,7 +267,7 @@ class Checkpoint(Callback):
             index, name = key.split(".", 1)
             optimizer["state"].setdefault(int(index), {})[name] = tensor
         net.optimizer_.load_state_dict(optimizer)
-        final = dict(net.callbacks_)["final_weights"]
+        final = net.final_weights
         if "average" in parts:
             final.average_.load_state_dict(parts["average"])
         final.best_weights_ = parts.get("best")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from crystalssl.training._batching import BatchIterator, CrystalDataset
-from crystalssl.training._callbacks import StopTraining
+from crystalssl.training._callbacks import FinalWeights, StopTraining
 from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["CrystalNet", "PretrainingNet", "resolve_device", "train"]
@@ -30,8 +30,9 @@ class CrystalNet(NeuralNet):
     ----------
     module : torch.nn.Module
         Takes a batch, returns predictions of shape (n_crystals, n_targets).
-    criterion : torch.nn.Module or class, default=torch.nn.L1Loss
-        Loss of predictions and targets.
+    criterion : class, default=torch.nn.L1Loss
+        Loss of predictions and targets. It takes ``reduction="none"``; the mean over a batch is taken here, weighed by
+        the `sample_weight` of its crystals.
     seed : int, default=0
         Seed of shuffling, dropout and views.
     **kwargs
@@ -39,7 +40,7 @@ class CrystalNet(NeuralNet):
     """
 
     def __init__(self, module: Any, criterion: Any = torch.nn.L1Loss, *, seed: int = 0, **kwargs: Any):
-        super().__init__(module, criterion, **kwargs)
+        super().__init__(module, criterion, **{"criterion__reduction": "none", **kwargs})
         self.seed = seed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,21 +68,26 @@ class CrystalNet(NeuralNet):
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
         torch.manual_seed(derive_seed(self.seed, len(self.history) - 1))
 
-    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any):
-        """Weigh the batch by its crystals; skorch takes the length of a PyG batch, which is its number of tensors."""
-        super().on_batch_end(net, batch, training, **kwargs)
-        self.history.record_batch(f"{'train' if training else 'valid'}_batch_size", batch[0].num_graphs)
-
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Call the module, or in evaluation its moving average where there is one."""
-        return self.current_module(to_tensor(x, device=self.device), **fit_params)
+        module = self.module_ if self.module_.training else self.averaged_module
+        return module(to_tensor(x, device=self.device), **fit_params)
+
+    def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Return the mean loss of a batch, in which each crystal has its weight."""
+        losses = super().get_loss(y_pred, y_true, X, training)
+        return (losses.reshape(len(losses), -1).mean(dim=1) * X.sample_weight.to(losses.device)).mean()
 
     @property
-    def current_module(self) -> torch.nn.Module:
-        """The module in use: the one being trained, or in evaluation its moving average."""
-        final_weights = dict(self.callbacks_).get("final_weights")
-        average = getattr(final_weights, "average_", None)
-        return self.module_ if average is None or self.module_.training else average.module
+    def final_weights(self) -> FinalWeights | None:
+        """The callback that decides which weights training leaves behind."""
+        return next((callback for _, callback in self.callbacks_ if isinstance(callback, FinalWeights)), None)
+
+    @property
+    def averaged_module(self) -> torch.nn.Module:
+        """The moving average of the module, or the module itself where there is none."""
+        average = getattr(self.final_weights, "average_", None)
+        return self.module_ if average is None else average.module
 
 
 class PretrainingNet(CrystalNet):
@@ -89,13 +95,11 @@ class PretrainingNet(CrystalNet):
 
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Return the loss of a batch; its views are drawn from torch's generator of the device."""
-        generator = torch.Generator(self.device)
         if self.module_.training:
-            generator.manual_seed(int(torch.randint(2**62, ())))
-        else:
-            # The same views in every epoch, so that validation losses can be compared.
-            generator.manual_seed(derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"])))
-        return self.current_module(to_tensor(x, device=self.device), generator, **fit_params)
+            seed = int(torch.randint(2**62, ()))
+        else:  # views differ between batches, but not between epochs, so that validation losses can be compared
+            seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]))
+        return super().infer(x, generator=torch.Generator(self.device).manual_seed(seed), **fit_params)
 
     def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         """Return what the task returned."""

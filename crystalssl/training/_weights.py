@@ -21,7 +21,7 @@ from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
 from crystalssl.training._seeding import seeded
 
-__all__ = ["bundled_weights", "load_encoder", "save_encoder"]
+__all__ = ["build_encoder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
 _FORMAT = 1
@@ -110,6 +110,27 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     WeightsError
         If there is no such folder, a file is missing, truncated or altered, or the weights do not fit the encoder.
     """
+    encoder_class, config, state = read_weights(source)
+    with seeded(0):  # initial weights must not move torch's global generator
+        encoder = build_encoder(
+            encoder_class, {**config["encoder_params"], **changes}, state, f"the weights folder {source}"
+        )
+    return encoder.eval(), config
+
+
+def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the class of the encoder, config.json and tensors of a weights folder; no encoder is built.
+
+    Parameters
+    ----------
+    source : str or path
+        As of `load_encoder`.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such folder, or a file is missing, truncated or altered.
+    """
     folder = bundled_weights().get(str(source), Path(source))
     if not folder.is_dir():
         raise WeightsError(
@@ -144,16 +165,36 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
             )
         tensors = load_tensors(weights)
         _check_config(config, tensors)
-        with seeded(0):  # initial weights must not move torch's global generator
-            encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
-        encoder.load_pretrained(tensors)
-        if encoder.recipe.to_dict() != config["recipe"]:
-            raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
+        encoder_class = ENCODERS[config["encoder"]]
+        if encoder_class.recipe.to_dict() != config["recipe"]:
+            raise WeightsError(
+                f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder_class.recipe}"
+            )
     except WeightsError:
         raise
-    except Exception as error:  # constructors raise whatever torch raises
+    except Exception as error:  # of whatever kind: the config may hold any JSON
         raise WeightsError(f"the weights folder {folder} does not fit its encoder: {error!r}") from error
-    return encoder.eval(), config
+    return encoder_class, config, tensors
+
+
+def build_encoder(
+    encoder_class: type[Encoder], params: dict[str, Any], state: dict[str, torch.Tensor] | None, origin: str
+) -> Encoder:
+    """Return an encoder with the weights of `state`, or random ones where that is None.
+
+    Raises
+    ------
+    WeightsError
+        If weights, which `origin` names, do not fit.
+    """
+    if state is None:
+        return encoder_class(**params)
+    try:
+        encoder = encoder_class(**params)
+        encoder.load_pretrained(state)
+    except Exception as error:  # constructors raise whatever torch raises
+        raise WeightsError(f"{origin} does not fit its encoder: {error!r}") from error
+    return encoder
 
 
 def _hint(source: str | os.PathLike) -> str:

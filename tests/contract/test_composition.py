@@ -393,7 +393,7 @@ def test_callbacks(name, request, graphs, numbers, words):
 
 
 def error_of(net, dataset, y):
-    """What a user measures: labels are scaled targets, and the weights in the last column."""
+    """What a user measures: labels are scaled targets."""
     return np.abs(net.predict(dataset)[:, 0] - y[:, 0]).mean()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import cloudpickle
@@ -147,8 +148,19 @@ def test_file_of_an_earlier_version(path):
     """Written by ``tests/contract/store.py``. A file is never replaced: a new format adds another one."""
     assert path.stat().st_size <= 100_000
     expected = json.loads(path.with_suffix(".json").read_text())
-    predicted = joblib.load(path).predict(stored_crystals())
+    model = joblib.load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predicted = model.predict(stored_crystals())
     np.testing.assert_allclose(predicted, expected["predictions"], rtol=1e-5)
+    # It can be trained further and anew. Names that have changed since warn.
+    X = stored_crystals() * 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "loss='l1'", FutureWarning)
+        before = model.history_[0]["train_loss"]
+        model.set_params(warm_start=True).fit(X, np.tile(predicted, 2))
+        assert model.history_[0]["train_loss"] < before
+        assert np.isfinite(clone(model).fit(X, np.tile(predicted, 2)).predict(X)).all()
 
 
 def test_parameters_that_a_file_does_not_know_yet_have_their_defaults(regressor, graphs, numbers):

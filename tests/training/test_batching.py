@@ -108,6 +108,15 @@ def test_without_targets_y_has_no_columns(real_graphs):
     assert batch.y.shape == y.shape == (3, 0)
 
 
+def test_sample_weights_are_a_field_of_the_batch(real_graphs):
+    weights = np.linspace(1, 2, 20, dtype=np.float32)
+    dataset = CrystalDataset(real_graphs[:20], np.arange(20, dtype=np.float32)[:, None], [3, 9, 4], weights)
+    [(batch, y)] = BatchIterator(dataset, 4, shuffle=True)
+    assert batch.sample_weight.tolist() == weights[y[:, 0].long().numpy()].tolist()
+    [(batch, _)] = BatchIterator(CrystalDataset(real_graphs[:3]), 4)
+    assert batch.sample_weight.tolist() == [1, 1, 1]
+
+
 def test_order_comes_from_torchs_global_generator(real_graphs):
     iterator = BatchIterator(numbered(real_graphs, 20), 6, shuffle=True)
 
