@@ -26,7 +26,8 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="joint"
         Where the encoder's weights come from: a method whose weights ship with crystalssl
         (:func:`crystalssl.training.bundled_weights` lists them), a weights folder, an embedder (cloned and fitted on X;
-        a fitted one goes in as ``FrozenEstimator(embedder)``), or None for random weights.
+        a fitted one goes in as ``FrozenEstimator(embedder)``), or None for random weights. A method's name that is also
+        a weights folder in the working directory means that folder, with a warning; ``"./joint"`` is always a folder.
     encoder : str or None, default=None
         Name of the encoder where ``pretrain=None``; None is "gatedgcn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.exceptions import DatasetError, RecipeMismatchError
+from crystalssl.exceptions import RecipeMismatchError
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._indexing import rows_of
 from crystalssl.graphs._neighbors import Edges, find_edges
@@ -351,7 +351,7 @@ class CrystalGraphs(Sequence):
     # ------------------------------------------------------------------ disk
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the columns to a new folder, one ``.npy`` file each, beside ``graphs.json``.
+        """Write the columns to a new folder, as ``graphs.safetensors`` beside ``graphs.json``.
 
         Parameters
         ----------
@@ -376,19 +376,15 @@ class CrystalGraphs(Sequence):
         folder : path
             A folder written by :meth:`save`.
         mmap : bool, default=True
-            Map the files into memory instead of keeping them there, so that graphs larger than memory can be used. They
-            are read once in either case, to compare their hash.
+            Map the file into memory instead of keeping it there, so that graphs larger than memory can be used. It is
+            read once in either case, to compare its hash, and stays open as long as it is mapped.
 
         Raises
         ------
         DatasetError
             If a file is missing or was altered, or the folder was written by another version of the format.
         """
-        columns, recipe = load_columns(folder, _COLUMNS, mmap)
-        try:
-            return cls(recipe, **columns)
-        except ValueError as error:  # columns of other lengths than the offsets call for
-            raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
+        return load_columns(folder, _COLUMNS, mmap, cls)
 
 
 def as_graphs(X: Any) -> CrystalGraphs | list[Any]:
