@@ -134,19 +134,20 @@ class CrystalGraphs(Sequence):
         -------
         CrystalGraphs
         """
-        from joblib import Parallel, delayed, effective_n_jobs
+        from joblib import effective_n_jobs
 
         crystals = list(crystals)
         if not crystals:
             raise ValueError("no crystals were given; at least one is needed")
         starts = range(0, len(crystals), CHUNK_SIZE)
         chunks: list[Edges]
-        if effective_n_jobs(n_jobs) == 1:
+        n_workers = min(effective_n_jobs(n_jobs), len(starts))  # none that gets nothing to do
+        if n_workers == 1:
             chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts]
         else:
-            chunks = Parallel(n_jobs=n_jobs)(
-                delayed(find_edges)(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts
-            )
+            from crystalssl._workers import map_calls
+
+            chunks = map_calls(find_edges, [(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts], n_workers)
         parts = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
         del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
         return cls(
