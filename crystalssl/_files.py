@@ -27,6 +27,7 @@ __all__ = [
     "MAX_HEADER",
     "MAX_TEXT",
     "MAX_WEIGHTS",
+    "check_expansion",
     "decompress",
     "open_regular",
     "read_bounded",
@@ -74,7 +75,10 @@ def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> IO[by
     OSError
         If there is none, it is a folder, FIFO or device, or it is too large.
     """
-    _check_regular(os.stat(path), path)
+    try:
+        _check_regular(os.stat(path), path)
+    except ValueError as error:  # a null byte
+        raise OSError(f"{os.fspath(path)!r} is no path: {error}") from error
     # Not blocking, in case a FIFO took its place meanwhile.
     file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
     try:
@@ -115,6 +119,15 @@ def sha256_of(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
+def check_expansion(n_bytes: int, n_larger: int) -> None:
+    """Raise OSError if some bytes of a compressed file would become more than crystals do."""
+    if n_larger > MAX_EXPANSION * n_bytes + _SLACK:
+        raise OSError(
+            f"{n_bytes:,} bytes of it become {n_larger:,} or more; no file of crystals grows more than "
+            f"{MAX_EXPANSION} times, the MAX_EXPANSION of crystalssl._files"
+        )
+
+
 def decompress(content: bytes) -> bytes:
     """Return what a gzip file holds.
 
@@ -129,11 +142,7 @@ def decompress(content: bytes) -> bytes:
             while part := file.read(_BLOCK):
                 parts.append(part)
                 n_bytes += len(part)
-                if n_bytes > MAX_EXPANSION * compressed.tell() + _SLACK:
-                    raise OSError(
-                        f"its first {compressed.tell():,} bytes become {n_bytes:,} and more, which no file of crystals "
-                        "does"
-                    )
+                check_expansion(compressed.tell(), n_bytes)
     except (EOFError, zlib.error) as error:
         raise OSError(str(error)) from error
     return b"".join(parts)

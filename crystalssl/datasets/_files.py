@@ -97,7 +97,7 @@ def _read_checked(path: Path, sha256: str, entry: DatasetEntry) -> bytes | None:
             content = file.read() if found == sha256 else b""  # what is refused costs no memory
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+    except OSError as error:
         raise DatasetError(
             f"{path} (data set {entry.name}) cannot be read: {error}. Remove it, or let data_home name another folder."
         ) from error

@@ -126,7 +126,7 @@ def _read_table(path: str | os.PathLike[str], columns: Sequence[str] | None) -> 
 
     try:
         with _files.open_regular(path) as raw, parquet.ParquetFile(raw) as file:
-            _check_size(file.metadata, os.fstat(raw.fileno()).st_size)
+            _files.check_expansion(os.fstat(raw.fileno()).st_size, _announced(file.metadata))
             labels = _choose_labels(file.schema_arrow.names, columns, path)
             names = [*_LAYOUT, *labels]
             # Group by group, since pyarrow cannot read some nested columns across row groups in one go.
@@ -138,16 +138,15 @@ def _read_table(path: str | os.PathLike[str], columns: Sequence[str] | None) -> 
         raise
     except FileNotFoundError as error:
         raise DatasetError(f"There is no file {path}.") from error
-    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8, a null byte
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as a Parquet file ({error}).") from error
 
 
-def _check_size(metadata: Any, n_bytes: int) -> None:
-    """Raise OSError if a file of some bytes announces too much to hold it."""
-    chunks = [group.column(i) for group in map(metadata.row_group, range(metadata.num_row_groups)) for i in range(group.num_columns)]
-    announced = sum(max(chunk.total_uncompressed_size, chunk.num_values) for chunk in chunks)
-    if announced > _files.MAX_EXPANSION * n_bytes + 2**24:
-        raise OSError(f"its {n_bytes:,} bytes announce {announced:,} and more, which no file of crystals does")
+def _announced(metadata: Any) -> int:
+    """Return how many bytes or values, whichever is more, the columns of a file will have."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(max(chunk.total_uncompressed_size, chunk.num_values) for chunk in chunks)
 
 
 def _choose_labels(names: list[str], columns: Sequence[str] | None, path: str | os.PathLike[str]) -> list[str]:
