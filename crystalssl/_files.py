@@ -1,7 +1,7 @@
-"""Reading files without trusting them, and writing them in one step: weights, checkpoints, graphs and data sets alike.
+"""Files that are read without trusting them, and written in one step: weights, checkpoints, graphs and data sets.
 
-The limits are the values of this module when a file is read; whoever has larger files of his own sets them, for instance
-``crystalssl._files.MAX_WEIGHTS = 2**30``.
+The limits are the values that this module has when a file is read. Whoever has larger files of his own sets them, for
+instance ``crystalssl._files.MAX_WEIGHTS = 2**30``.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ MAX_WEIGHTS = 2**28
 """Bytes of a model.safetensors: 67 million weights, where the encoders have less than five by default."""
 
 MAX_CHECKPOINT = 2**31
-"""Bytes of a checkpoint, which holds the weights up to six times: current, average, best and what the optimizer needs."""
+"""Bytes of a checkpoint, which holds the weights some six times: current, average, best, and for the optimizer."""
 
 MAX_DATASET = 2**29
 """Bytes of a data set's file, as it is on the disk."""
 
 MAX_EXPANSION = 50
-"""How many times larger a compressed file may become. Crystals as JSON become 5 to 10 times larger, zeros 1,000 times."""
+"""How many times larger a compressed file may become; crystals as JSON become 5 to 10 times larger, zeros 1,000."""
 
 _SLACK = 2**24  # bytes that may come out of any compressed file, however small
 _BLOCK = 2**20
@@ -80,7 +80,9 @@ def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> IO[by
     except ValueError as error:  # a null byte
         raise OSError(f"{os.fspath(path)!r} is no path: {error}") from error
     # Not blocking, in case a FIFO took its place meanwhile.
-    file = open(os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    file = open(  # noqa: SIM115  (the caller closes it)
+        os.fspath(path), "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+    )
     try:
         status = os.fstat(file.fileno())
         _check_regular(status, path)

@@ -25,10 +25,10 @@ Result = TypeVar("Result")
 def map_calls(function: Callable[..., Result], calls: Iterable[tuple], n_jobs: int) -> list[Result]:
     """Call a function many times in several processes, and return the results in order.
 
-    Joblib's own workers do not notice when the process that started them is killed: they hold both ends of the pipe that
-    work comes through, wait there for five minutes if it is empty, and for ever if it holds half a message. These ones
-    look after their parent. They are the package's own, since joblib has one set of workers at a time, and would start
-    it anew whenever the next caller does not want the same initializer.
+    Joblib's own workers do not notice when the process that started them is killed: they hold both ends of the pipe
+    that work comes through, wait there for five minutes if it is empty, and for ever if it holds half a message. These
+    watch their parent. They are the package's own, since joblib has one set of workers at a time, and would start it
+    anew whenever the next caller does not want the same initializer.
 
     Parameters
     ----------

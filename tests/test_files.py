@@ -14,7 +14,7 @@ from crystalssl import _files
 def test_content_up_to_the_limit_is_read(tmp_path):
     (tmp_path / "file").write_bytes(b"12345")
     assert _files.read_bounded(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match="file has 5 bytes, more than the 4 that crystalssl._files allows"):
+    with pytest.raises(OSError, match=r"file has 5 bytes, more than the 4 that crystalssl._files allows"):
         _files.read_bounded(tmp_path / "file", 4)
 
 
@@ -60,15 +60,17 @@ def test_gzip_files_are_read(content):
     assert _files.decompress(parts) == content
 
 
-@pytest.mark.parametrize("change", [lambda packed: packed[:-1], lambda packed: b"x" + packed, lambda packed: packed[:30]])
+@pytest.mark.parametrize(
+    "change", [lambda packed: packed[:-1], lambda packed: b"x" + packed, lambda packed: packed[:30]]
+)
 def test_damaged_gzip_files_are_refused(change):
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         _files.decompress(change(gzip.compress(os.urandom(1000))))
 
 
 def test_limit_of_expansion_can_be_raised(monkeypatch):
     packed = gzip.compress(bytes(2**25))
-    with pytest.raises(OSError, match="the MAX_EXPANSION of crystalssl._files"):
+    with pytest.raises(OSError, match=r"the MAX_EXPANSION of crystalssl._files"):
         _files.decompress(packed)
     monkeypatch.setattr(_files, "MAX_EXPANSION", 2000)
     assert len(_files.decompress(packed)) == 2**25

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.datasets._structures import site_species
 from crystalssl import _files
+from crystalssl.datasets._structures import site_species
 from crystalssl.exceptions import DatasetError
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def _write(file: IO[bytes], columns: Mapping[str, np.ndarray]) -> None:
     arrays = dict(sorted(columns.items(), key=lambda item: -item[1].itemsize))
     write_header(file, {name: (_NAMES[array.dtype], array.shape) for name, array in arrays.items()})
     for array in arrays.values():
-        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def load_columns(
@@ -86,7 +86,9 @@ def load_columns(
         meta = json.loads(_files.read_bounded(folder / _META, _files.MAX_TEXT))
         read = {2: _map_format_2, _FORMAT: _map}.get(meta["format"])
         if read is None:
-            raise ValueError(f"it has format {meta['format']}, this version reads formats 2 and {_FORMAT}; save it again")
+            raise ValueError(
+                f"it has format {meta['format']}, this version reads formats 2 and {_FORMAT}; save it again"
+            )
         columns, digest = read(folder, dtypes, meta["recipe"])
         for name, dtype in dtypes.items():
             if columns[name].dtype != dtype:

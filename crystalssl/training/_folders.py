@@ -120,7 +120,7 @@ def _write(folder: Path, staged: Path, contents: dict[str, bytes]) -> str:
 
 
 def _foreign(folder: Path) -> str:
-    """Return what makes a place something else than weights that this package wrote, "" if nothing or nothing is there."""
+    """Return what a place holds that is no weights folder of this package's own files; "" if nothing."""
     if not os.path.lexists(folder):
         return ""
     if folder.is_symlink() or not folder.is_dir():

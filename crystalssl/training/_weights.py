@@ -139,7 +139,7 @@ def _find(source: str | os.PathLike) -> Path:
             return bundled[source]
         warnings.warn(
             f"{source!r} is read from the folder {folder.absolute()}, not from the weights that ship with crystalssl; "
-            f"write './{source}' for the folder, or bundled_weights()[{source!r}] of crystalssl.training for the others",
+            f"write './{source}' for the folder, or crystalssl.training.bundled_weights()[{source!r}] for the others",
             stacklevel=2,
         )
     try:

@@ -223,7 +223,7 @@ def test_data_home_that_cannot_be_is_named(entry, tmp_path, place, server):
     (tmp_path / "file").touch()
     (server[0] / "file").write_bytes(CONTENT)
     entry = dataclasses.replace(entry, url=f"{server[1]}/file")
-    with pytest.raises(DatasetError, match="cannot be read|could not be downloaded") as caught:
+    with pytest.raises(DatasetError, match=r"cannot be read|could not be downloaded") as caught:
         read_verified(entry, tmp_path / place)
     assert str(tmp_path / place) in str(caught.value)
 

@@ -82,7 +82,7 @@ def test_bomb_is_refused_on_the_way():
     """8 MiB of zeros compressed would be 8 GiB of text; more than the first 16 MiB must never be made."""
     bomb = gzip.compress(b" " * 2**25) * 256
     tracemalloc.start()
-    with pytest.raises(DatasetError, match="t is not a complete gzipped text file .* bytes of it become .* or more"):
+    with pytest.raises(DatasetError, match=r"t is not a complete gzipped text file .* bytes of it become .* or more"):
         read_split_json(bomb, {"a": float}, "t")
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()

@@ -560,7 +560,7 @@ def test_permissions_are_those_that_the_umask_leaves(graphs, tmp_path, umask):
 @pytest.mark.parametrize("place", ["n" * 300, "file/graphs", "null\0byte"])
 def test_place_that_cannot_be_written_to_is_named(graphs, tmp_path, place):
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="could not be written to .* choose a place") as caught:
+    with pytest.raises(DatasetError, match=r"could not be written to .* choose a place") as caught:
         graphs.save(tmp_path / place)
     assert str(tmp_path / place) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -302,7 +302,7 @@ def test_what_is_no_file_is_refused_and_left_alone(run, tmp_path, hostile, kind)
 
 def test_header_that_announces_too_much_is_refused(run, tmp_path):
     (tmp_path / "run").write_bytes((2**40).to_bytes(8, "little") + b"{" * 100)
-    with pytest.raises(WeightsError, match="run is not a checkpoint .its header would have 1,099,511,627,776 bytes"):
+    with pytest.raises(WeightsError, match=r"run is not a checkpoint .its header would have 1,099,511,627,776 bytes"):
         run(tmp_path / "run")
 
 
@@ -333,7 +333,7 @@ def test_permissions_are_those_that_the_umask_leaves(run, tmp_path, umask):
 @pytest.mark.parametrize("place", ["n" * 300, "file/run", "null\0byte"])
 def test_place_that_cannot_be_written_to_is_named(run, tmp_path, place):
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match="checkpoint .* (could not be written|cannot be read)") as caught:
+    with pytest.raises(WeightsError, match=r"checkpoint .* (could not be written|cannot be read)") as caught:
         run(tmp_path / place)
     assert str(tmp_path / place) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -218,7 +218,7 @@ def test_what_is_put_into_the_folder_meanwhile_is_not_deleted(encoder, folder, m
             save_encoder(folder, encoder, {**CONFIG, "note": "newer"})
         assert load_encoder(folder)[1]["note"] == "newer"
     else:
-        with pytest.raises(FileExistsError, match="it holds thesis.tex; choose another name"):
+        with pytest.raises(FileExistsError, match=r"it holds thesis.tex; choose another name"):
             save_encoder(folder, encoder, {**CONFIG, "note": "newer"})
         assert load_encoder(folder)[1]["note"] == "for a test"
     [thesis] = folder.parent.rglob("thesis.tex")
@@ -397,7 +397,7 @@ def test_limits_are_those_of_one_place(encoder, folder, monkeypatch):
     monkeypatch.setattr(_files, "MAX_WEIGHTS", size - 1)
     with pytest.raises(WeightsError, match=f"has {size:,} bytes, more than the {size - 1:,} that"):
         load_encoder(folder)
-    with pytest.raises(WeightsError, match="raise crystalssl._files.MAX_WEIGHTS"):
+    with pytest.raises(WeightsError, match=r"raise crystalssl._files.MAX_WEIGHTS"):
         save_encoder(folder.parent / "new", encoder, CONFIG)
 
 
@@ -405,17 +405,17 @@ def test_large_header_is_refused(folder):
     content = (2**40).to_bytes(8, "little") + b"{" * 100
     (folder / "model.safetensors").write_bytes(content)
     edit_config(sha256=hashlib.sha256(content).hexdigest())(folder)
-    with pytest.raises(WeightsError, match="does not fit its encoder: .*header would have 1,099,511,627,776 bytes"):
+    with pytest.raises(WeightsError, match=r"does not fit its encoder: .*header would have 1,099,511,627,776 bytes"):
         load_encoder(folder)
 
 
 @pytest.mark.parametrize("place", ["n" * 300, "file/weights", "null\0byte"])
 def test_place_that_cannot_be_written_to_is_named(encoder, tmp_path, place):
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match="could not be written to .*; choose a place that can be") as caught:
+    with pytest.raises(WeightsError, match=r"could not be written to .*; choose a place that can be") as caught:
         save_encoder(tmp_path / place, encoder, CONFIG)
     assert str(tmp_path / place) in str(caught.value)
-    with pytest.raises(WeightsError, match="there are no weights|cannot be read"):
+    with pytest.raises(WeightsError, match=r"there are no weights|cannot be read"):
         load_encoder(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -473,7 +473,7 @@ def shadow(encoder, tmp_path, monkeypatch):
 
 
 def test_folder_of_weights_wins_over_a_name_with_a_warning(shadow):
-    message = r"'barlow' is read from the folder .*barlow, not from the .* write './barlow' .* bundled_weights\(\)\['barlow'\]"
+    message = r"'barlow' is read from the folder .*barlow, not .* write './barlow' .*bundled_weights\(\)\['barlow'\]"
     with pytest.warns(UserWarning, match=message):
         assert load_encoder("barlow")[1]["note"] == "for a test"
 
@@ -498,7 +498,7 @@ def test_folder_of_something_else_does_not_hide_bundled_weights(shadow, change, 
     change(shadow)
     assert "note" not in load_encoder("barlow")[1]
     assert not recwarn
-    with pytest.raises(WeightsError, match="has no config.json|there are no weights './barlow'"):
+    with pytest.raises(WeightsError, match=r"has no config.json|there are no weights './barlow'"):
         load_encoder("./barlow")
 
 
