@@ -1,7 +1,7 @@
 """Files that are read without trusting them, and written in one step: weights, checkpoints, graphs and data sets.
 
 The limits are the values that this module has when a file is read. Whoever has larger files of his own sets them, for
-instance ``crystalssl._files.MAX_WEIGHTS = 2**30``.
+instance ``crystalssl._files.MAX_WEIGHTS = 2**28``.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = [
 MAX_TEXT = 2**20
 """Bytes of a config.json or graphs.json; they have some thousand."""
 
-MAX_HEADER = 2**23
+MAX_HEADER = 2**22
 """Bytes of the header of a safetensors file. That of a checkpoint holds the history, some 300 bytes an epoch."""
 
-MAX_WEIGHTS = 2**28
-"""Bytes of a model.safetensors: 67 million weights, where the encoders have less than five by default."""
+MAX_WEIGHTS = 2**27
+"""Bytes of a model.safetensors: 33 million weights, where the encoders have less than one by default."""
 
-MAX_CHECKPOINT = 2**31
+MAX_CHECKPOINT = 2**29
 """Bytes of a checkpoint, which holds the weights some six times: current, average, best, and for the optimizer."""
 
 MAX_DATASET = 2**29

@@ -44,10 +44,14 @@ def map_calls(function: Callable[..., Result], calls: Iterable[tuple], n_jobs: i
         return Parallel(n_jobs=n_jobs)(delayed(function)(*call) for call in calls)
     executor = _executor(os.getpid(), n_jobs)
     try:
-        return list(executor.map(function, *zip(*calls, strict=True)))
+        return list(executor.map(functools.partial(_call, function), calls))
     except BrokenExecutor:  # a worker was killed, for want of memory perhaps; the next call starts others
         _executor.cache_clear()
         raise
+
+
+def _call(function: Callable[..., Result], arguments: tuple) -> Result:
+    return function(*arguments)
 
 
 @functools.cache  # by process, since a fork has none of the workers
