@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +22,15 @@ import numpy as np
 import torch
 from _common import RESULTS, Results
 from _faults.disk import fill_disk
-from _faults.kills import interrupt_fit, kill_caching, kill_pretraining, kill_saving_graphs, kill_saving_weights
+from _faults.kills import (
+    interrupt_fit,
+    intrude_while_saving,
+    kill_caching,
+    kill_pretraining,
+    kill_saving_graphs,
+    kill_saving_weights,
+    kill_with_workers,
+)
 from _faults.work import Work
 
 FAULTS: dict[str, Callable[[Work, Path, float], str]] = {
@@ -30,6 +40,9 @@ FAULTS: dict[str, Callable[[Work, Path, float], str]] = {
     "kill -9 while writing the cache": kill_caching,
     "disk full": fill_disk,
     "Ctrl-C in fit": interrupt_fit,
+    "SIGTERM to a process with workers": functools.partial(kill_with_workers, sign=signal.SIGTERM),
+    "kill -9 of a process with workers": functools.partial(kill_with_workers, sign=signal.SIGKILL),
+    "a file put into weights that are being replaced": intrude_while_saving,
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,54 @@ def salt():
     sodium = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
     chlorine = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
     return Structure(Lattice.cubic(5.69), ["Na"] * 4 + ["Cl"] * 4, sodium + chlorine)
+
+
+@pytest.fixture
+def umask():
+    """A function that sets the umask for the length of a test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.fixture
+def hostile():
+    """A function that puts something in the place of a file that would be waited for, or never ends."""
+    if sys.platform != "linux":
+        pytest.skip("makes FIFOs and uses /dev/zero")
+
+    def put(path, kind):
+        path.unlink()
+        if kind == "sparse file":
+            with path.open("wb") as file:
+                file.truncate(3 * 2**30)
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            os.mkfifo(path.with_name("fifo"))
+            path.symlink_to("fifo")
+
+    return put
+
+
+@pytest.fixture
+def forbidden(monkeypatch):
+    """A function that takes the right to open a file or folder away, from root too."""
+
+    def forbid(path):
+        path = str(path)
+        for name in ("open", "stat", "scandir", "mkdir", "rename"):
+            original = getattr(os, name)
+
+            def refuse(where, *args, original=original, **kwargs):
+                if not isinstance(where, int) and (os.fspath(where) + os.sep).startswith(path + os.sep):
+                    raise PermissionError(errno.EACCES, "Permission denied", where)
+                return original(where, *args, **kwargs)
+
+            monkeypatch.setattr(os, name, refuse)
+
+    return forbid

@@ -66,7 +66,7 @@ def fill_disk(work: Work, folder: Path, share: float, mount: bool = True) -> str
         first(place)
         mounted = os.path.ismount(place)
         message = run(error_of, second, place) if mounted else run(limited, file_size, error_of, second, place)
-        check(any(reason in message for reason in ("No space left", "File too large", "is the disk full")), message)
+        check(any(reason in message for reason in ("No space left", "File too large")), message)
         check(str(place) in message, message)
         return place, message
 
@@ -99,7 +99,7 @@ def fill_disk(work: Work, folder: Path, share: float, mount: bool = True) -> str
             lambda place: None,
             lambda place: work.graphs.save(place / "graphs"),
             int(0.9 * share * needed["graphs"]) + 4096,
-            int(share * (folder / "graphs" / "distances.npy").stat().st_size),
+            int(share * (folder / "graphs" / "graphs.safetensors").stat().st_size),
         )
         check(not list(place.iterdir()), "a part is left")
         # The cache is not worth an error: joblib warns, and the result is returned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -10,12 +11,20 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from _faults.processes import finish, kill, run, start
+from _faults.processes import children_of, finish, kill, run, start, still_there
 from _faults.work import Work, check, weights_of
 from crystalssl import CrystalGraphs, PretrainedCrystalEmbedder
 from crystalssl.exceptions import CrystalSSLError, WeightsError
 
-__all__ = ["interrupt_fit", "kill_caching", "kill_pretraining", "kill_saving_graphs", "kill_saving_weights"]
+__all__ = [
+    "interrupt_fit",
+    "intrude_while_saving",
+    "kill_caching",
+    "kill_pretraining",
+    "kill_saving_graphs",
+    "kill_saving_weights",
+    "kill_with_workers",
+]
 
 
 def kill_pretraining(work: Work, folder: Path, share: float) -> str:
@@ -76,6 +85,48 @@ def kill_caching(work: Work, folder: Path, share: float) -> str:
     check(finish(*beside) == expected, "the process beside read something else")
     check(run(work.pretrain_cached, folder / "memory") == expected, "the cache holds something else")
     return "same bits, for the process beside it and afterwards"
+
+
+def kill_with_workers(work: Work, folder: Path, share: float, sign: signal.Signals) -> str:
+    """End a process whose workers search neighbours, or are being started. Linux only."""
+    begun = folder / "begun"
+    process, _ = start(work.find_neighbors_for_ever, begun)
+    while not begun.exists():
+        time.sleep(0.005)
+    time.sleep(4 * share)
+    workers = children_of(process.pid)
+    os.kill(process.pid, sign)
+    process.join()
+    started = time.perf_counter()
+    while still_there(workers) and time.perf_counter() - started < 20:
+        time.sleep(0.05)
+    left = still_there(workers)
+    check(not left, f"processes {left} are still there after 20 s")
+    if not workers:
+        return "killed before the first worker"
+    return f"all gone {'within 2 s' if time.perf_counter() - started < 2 else 'later than 2 s'}"
+
+
+def intrude_while_saving(work: Work, folder: Path, share: float) -> str:
+    """Put a file into a weights folder that a process overwrites again and again."""
+    path, begun = folder / "weights", folder / "begun"
+    process, receiver = start(work.save_for_ever, path)
+    while not path.exists():
+        time.sleep(0.005)
+    time.sleep(share * 0.3)
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # it is being replaced
+            (path / "thesis.tex").write_text("precious")
+            break
+    ended = receiver.poll(5)  # unless the file came when the folder was being deleted
+    process.kill()
+    process.join()
+    check(begun.exists(), "nothing was saved")
+    found = [thesis for thesis in folder.rglob("thesis.tex") if thesis.read_text() == "precious"]
+    check(len(found) == 1, "the file is gone")
+    check(not ended or "it holds thesis.tex; choose another name" in receiver.recv()[1], "another error")
+    check(ended == (found[0].parent == path), f"the file is {found[0]}, though the process went on: {not ended}")
+    return "the file is left, and an error names it" if ended else "the file is left in what was being deleted"
 
 
 def interrupt_fit(work: Work, folder: Path, share: float) -> str:

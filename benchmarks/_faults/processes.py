@@ -9,11 +9,12 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["finish", "kill", "run", "start"]
+__all__ = ["children_of", "finish", "kill", "run", "start", "still_there"]
 
 _FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend most of its life on imports
 
@@ -48,6 +49,31 @@ def finish(process: Any, receiver: Any) -> Any:
 
 def run(function: Callable, *args: Any) -> Any:
     return finish(*start(function, *args))
+
+
+def _status(pid: int | str) -> tuple[str, int]:
+    """Return the state and the parent of a process, as Linux tells them."""
+    state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    return state, int(parent)
+
+
+def children_of(parent: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if _status(folder.name)[1] == parent:
+                found.append(int(folder.name))
+    return found
+
+
+def still_there(pids: list[int]) -> list[int]:
+    """Return those of some processes that have not ended."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if _status(pid)[0] != "Z":
+                found.append(pid)
+    return found
 
 
 def kill(after: float, function: Callable, *args: Any, sign: int = signal.SIGKILL) -> tuple[Any, Any]:

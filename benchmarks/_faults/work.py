@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes
+from crystalssl.graphs import GraphRecipe
 
 __all__ = ["Work", "check", "weights_of"]
 
@@ -67,6 +68,12 @@ class Work:
             self.graphs.save(folder / str(number))
             if number >= 20:
                 shutil.rmtree(folder / str(number - 20))
+
+    def find_neighbors_for_ever(self, begun: Path) -> None:
+        graphs = self.graphs[np.arange(4096) % len(self.graphs)]
+        begun.touch()
+        while True:
+            graphs.with_recipe(GraphRecipe(6.0, 16), n_jobs=2)
 
     def interrupted_fit(self, ready: Path) -> dict[str, bool]:
         """Be interrupted in a first fit and in a second one, and say what is left."""

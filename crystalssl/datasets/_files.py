@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crystalssl import _files
 from crystalssl.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def get_data_home(data_home: str | os.PathLike[str] | None = None) -> Path:
     if data_home is None:
         # An empty variable is how shells unset one in practice, so it counts as unset.
         data_home = os.environ.get("CRYSTALSSL_DATA") or "~/crystalssl_data"
-    return Path(data_home).expanduser().absolute()
+    try:
+        return Path(data_home).expanduser().absolute()
+    except RuntimeError as error:  # ~ of a user that there is not
+        raise DatasetError(f"the data home {os.fspath(data_home)!r} cannot be found: {error}") from error
 
 
 def read_verified(
@@ -52,8 +55,7 @@ def read_verified(
 ) -> tuple[Path, bytes]:
     """Read a data set file after checking its sha256, downloading it first when it is nowhere in the data home.
 
-    The published file is preferred over rebuilt copies. The bytes that are returned are the bytes that were hashed.
-    A file that is already there is never changed.
+    The published file is preferred over rebuilt copies. A file that is already there is never changed.
 
     Parameters
     ----------
@@ -78,21 +80,27 @@ def read_verified(
     home = get_data_home(data_home)
     for filename, sha256 in [(entry.filename, entry.sha256), *((copy.filename, copy.sha256) for copy in entry.rebuilt)]:
         path = home / filename
-        if path.exists():
-            return path, _read_checked(path, sha256, entry)
+        content = _read_checked(path, sha256, entry)
+        if content is not None:
+            return path, content
     path = home / entry.filename
     if not download_if_missing:
         raise DatasetError(f"{entry.name} is not in {home} and download_if_missing is False. {_by_hand(entry, path)}")
-    _download(entry, path, n_retries, verbose)
-    return path, _read_checked(path, entry.sha256, entry)
+    return path, _download(entry, path, n_retries, verbose)
 
 
-def _read_checked(path: Path, sha256: str, entry: DatasetEntry) -> bytes:
+def _read_checked(path: Path, sha256: str, entry: DatasetEntry) -> bytes | None:
+    """Return the content of a file with a hash, or None if there is no file."""
     try:
-        content = path.read_bytes()
+        with _files.open_regular(path, _files.MAX_DATASET) as file:
+            found = _files.sha256_of(file)
+            content = file.read() if found == sha256 else b""  # what is refused costs no memory
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        raise DatasetError(f"{path} (data set {entry.name}) cannot be read: {error}.") from error
-    found = hashlib.sha256(content).hexdigest()
+        raise DatasetError(
+            f"{path} (data set {entry.name}) cannot be read: {error}. Remove it, or let data_home name another folder."
+        ) from error
     if found != sha256:
         raise DatasetError(
             f"{path} is not the known file of {entry.name}: expected sha256 {sha256}, found {found}. "
@@ -102,18 +110,22 @@ def _read_checked(path: Path, sha256: str, entry: DatasetEntry) -> bytes:
     return content
 
 
-def _download(entry: DatasetEntry, path: Path, n_retries: int, verbose: int) -> None:
+def _download(entry: DatasetEntry, path: Path, n_retries: int, verbose: int) -> bytes:
     import pooch
 
-    source = pooch.create(
-        path=path.parent,
-        base_url="",
-        registry={path.name: f"sha256:{entry.sha256}"},
-        urls={path.name: entry.url},
-        retry_if_failed=n_retries,
-    )
     try:
-        source.fetch(path.name, progressbar=verbose > 0)
+        with _files.staging(path) as staged:
+            source = pooch.create(
+                path=staged / "new",
+                base_url="",
+                registry={path.name: f"sha256:{entry.sha256}"},
+                urls={path.name: entry.url},
+                retry_if_failed=n_retries,
+            )
+            content = Path(source.fetch(path.name, progressbar=verbose > 0)).read_bytes()
+            # A file of its own: pooch's could be read by this user only, whatever the umask says.
+            _files.write_atomically(path, content)
+            return content
     # requests' errors are OSErrors, as is a folder that cannot be written; pooch raises ValueError for a wrong hash.
     except (OSError, ValueError) as error:
         raise DatasetError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalssl import _files
 from crystalssl.datasets._optimade_records import crystal_of
 from crystalssl.datasets._structures import site_species
 from crystalssl.exceptions import DatasetError, InvalidStructureError
@@ -120,7 +121,8 @@ def _read_table(path: str | os.PathLike[str], columns: Sequence[str] | None) -> 
         raise ImportError("Reading Parquet files needs pyarrow: pip install crystalssl[parquet]") from error
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with _files.open_regular(path) as raw, parquet.ParquetFile(raw) as file:
+            _files.check_expansion(os.fstat(raw.fileno()).st_size, _announced(file.metadata))
             labels = _choose_labels(file.schema_arrow.names, columns, path)
             names = [*_LAYOUT, *labels]
             # Group by group, since pyarrow cannot read some nested columns across row groups in one go.
@@ -134,6 +136,13 @@ def _read_table(path: str | os.PathLike[str], columns: Sequence[str] | None) -> 
         raise DatasetError(f"There is no file {path}.") from error
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as a Parquet file ({error}).") from error
+
+
+def _announced(metadata: Any) -> int:
+    """Return how many bytes or values, whichever is more, the columns of a file will have."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(max(chunk.total_uncompressed_size, chunk.num_values) for chunk in chunks)
 
 
 def _choose_labels(names: list[str], columns: Sequence[str] | None, path: str | os.PathLike[str]) -> list[str]:

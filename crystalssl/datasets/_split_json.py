@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crystalssl._files import decompress
 from crystalssl.exceptions import DatasetError
 
 _decode = json.JSONDecoder().raw_decode
@@ -45,8 +44,8 @@ def read_split_json(
     {'gap': [1.0, 5.0]}
     """
     try:
-        text = gzip.decompress(content).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        text = decompress(content).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{source} is not a complete gzipped text file ({error}).") from error
 
     columns: list[str] | None = None

@@ -25,7 +25,7 @@ from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_enc
 from crystalssl.training._net import resolve_device
 from crystalssl.training._pretrain import make_task
 from crystalssl.training._seeding import seeded
-from crystalssl.training._weights import state_as_numpy
+from crystalssl.training._weights import bundled_folder, state_as_numpy
 
 __all__ = ["PretrainedCrystalEmbedder"]
 
@@ -45,8 +45,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     encoder : str or None, default=None
         Name of the encoder; None takes the one of the method's paper.
     weights : "bundled", path or None, default="bundled"
-        Weights to load: those that ship with crystalssl, a folder written by :meth:`save_pretrained`, or None to
-        pretrain from random ones.
+        Weights to load: those of the method that ship with crystalssl, a folder written by :meth:`save_pretrained`, or
+        None to pretrain from random ones. A folder called "bundled", or by the name of a method, is ``"./bundled"``.
     continue_training : bool, default=False
         Go on pretraining from the loaded weights on the X given to `fit`.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
@@ -243,10 +243,11 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return self._set_fitted(loaded, config, [])
 
     def _load(self, weights: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
-        source = self.method if weights == "bundled" else weights
-        encoder, config = load_encoder(source)
+        bundled = weights == "bundled"
+        encoder, config = load_encoder(bundled_folder(self.method) if bundled else weights)
         if self.encoder not in (None, encoder.name):
-            raise ValueError(f"the weights {str(source)!r} are of the encoder {encoder.name!r}, not {self.encoder!r}")
+            name = self.method if bundled else os.fspath(weights)
+            raise ValueError(f"the weights {name!r} are of the encoder {encoder.name!r}, not {self.encoder!r}")
         return encoder, config
 
     def _pretrain(
@@ -353,9 +354,16 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Parameters
         ----------
         folder : path
-            A weights folder in its place is replaced.
+            A weights folder in its place is replaced, if it holds nothing else.
         card : str or None, default=None
             Text of the folder's README.md; None writes the settings.
+
+        Raises
+        ------
+        FileExistsError
+            If anything else than a weights folder is in the way. The message says what.
+        WeightsError
+            If it cannot be written. Weights that `folder` held are left.
         """
         check_is_fitted(self)
         if card is None:
@@ -371,7 +379,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Parameters
         ----------
         folder : path
-            Written by :meth:`save_pretrained`.
+            Written by :meth:`save_pretrained`. It is never the name of weights that ship with crystalssl:
+            ``PretrainedCrystalEmbedder("barlow")`` takes those, whatever the working directory holds.
         **params
             Parameters of the constructor.
 
@@ -384,6 +393,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         WeightsError
             If the folder is incomplete or was altered.
         """
+        folder = os.path.join(os.path.dirname(folder) or os.curdir, os.path.basename(folder))  # a path, not a name
         _, config = load_encoder(folder)
         embedding = config.get("embedding", {})
         saved = {"method": config["method"], **(embedding if isinstance(embedding, dict) else {"embedding": embedding})}
@@ -392,7 +402,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             if value not in choices.get(name, ()):
                 raise WeightsError(f"the config.json of {folder} has {name} = {value!r}, which this version cannot use")
         params = {**saved, **params}
-        return cls(weights=os.fspath(folder), **params).fit([])
+        return cls(weights=folder, **params).fit([])
 
 
 def _given(**params: Any) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class FinetunedEstimator(CrystalEstimator):
     pretrain : str, path, PretrainedCrystalEmbedder, FrozenEstimator or None, default="joint"
         Where the weights of the encoder come from. A name means weights that ship with crystalssl
         (:func:`crystalssl.training.bundled_weights` lists them), a path means a weights folder. An embedder is cloned
-        and fitted on X; a fitted one goes in as ``FrozenEstimator(embedder)``. None means random weights.
+        and fitted on X; a fitted one goes in as ``FrozenEstimator(embedder)``. None means random weights. A name that
+        is also a weights folder in the working directory means that folder, with a warning; ``"./joint"`` is always a
+        folder.
     encoder : str or None, default=None
         Name of the encoder where ``pretrain=None``; None is "gatedgcn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.exceptions import DatasetError, RecipeMismatchError
+from crystalssl.exceptions import RecipeMismatchError
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._indexing import rows_of
 from crystalssl.graphs._neighbors import Edges, find_edges
@@ -133,19 +133,20 @@ class CrystalGraphs(Sequence):
         -------
         CrystalGraphs
         """
-        from joblib import Parallel, delayed, effective_n_jobs
+        from joblib import effective_n_jobs
 
         crystals = list(crystals)
         if not crystals:
             raise ValueError("no crystals were given; at least one is needed")
         starts = range(0, len(crystals), CHUNK_SIZE)
         chunks: list[Edges]
-        if effective_n_jobs(n_jobs) == 1:
+        n_workers = min(effective_n_jobs(n_jobs), len(starts))  # none that gets nothing to do
+        if n_workers == 1:
             chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts]
         else:
-            chunks = Parallel(n_jobs=n_jobs)(
-                delayed(find_edges)(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts
-            )
+            from crystalssl._workers import map_calls
+
+            chunks = map_calls(find_edges, [(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts], n_workers)
         parts = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
         del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
         return cls(
@@ -343,7 +344,7 @@ class CrystalGraphs(Sequence):
     # ------------------------------------------------------------------ disk
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the columns to a new folder, one ``.npy`` file each, beside ``graphs.json``.
+        """Write the columns to a new folder, as ``graphs.safetensors`` beside ``graphs.json``.
 
         Parameters
         ----------
@@ -368,19 +369,15 @@ class CrystalGraphs(Sequence):
         folder : path
             A folder written by :meth:`save`.
         mmap : bool, default=True
-            Map the files into memory instead of keeping them there, so that graphs larger than memory can be used. They
-            are read once in either case, to compare their hash.
+            Map the file into memory instead of keeping it there, so that graphs larger than memory can be used. It is
+            read once in either case, to compare its hash, and stays open as long as it is mapped.
 
         Raises
         ------
         DatasetError
             If a file is missing or was altered, or the folder was written by another version of the format.
         """
-        columns, recipe = load_columns(folder, _COLUMNS, mmap)
-        try:
-            return cls(recipe, **columns)
-        except ValueError as error:  # columns of other lengths than the offsets call for
-            raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
+        return load_columns(folder, _COLUMNS, mmap, cls)
 
 
 def as_graphs(X: Any) -> CrystalGraphs | list[Any]:

@@ -1,82 +1,140 @@
-"""The columns of crystal graphs in a folder: one ``.npy`` file each, and a hash over all."""
+"""The columns of crystal graphs in a folder: one safetensors file, and a hash over it and the recipe."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from crystalssl import _files
+from crystalssl._tensors import read_header, write_header
 from crystalssl.exceptions import DatasetError
 from crystalssl.graphs._recipe import GraphRecipe
 
 __all__ = ["load_columns", "save_columns"]
 
-_FORMAT = 2  # 1 had no hash
+_FORMAT = 3  # 2 had a .npy file for each column, of which each took a descriptor while it was mapped
+_META, _COLUMNS = "graphs.json", "graphs.safetensors"
+_DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1"}
+_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+
+Graphs = TypeVar("Graphs")
 
 
 def save_columns(folder: str | os.PathLike, columns: Mapping[str, np.ndarray], recipe: GraphRecipe) -> None:
     """Write a folder, as :meth:`crystalssl.CrystalGraphs.save` says."""
     folder = Path(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise FileExistsError(f"{folder} exists already; remove it or choose another name")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for name, column in columns.items():
-            np.save(partial / f"{name}.npy", column)
-        settings = recipe.to_dict()
-        meta = {
-            "format": _FORMAT,
-            "recipe": settings,
-            "n_crystals": len(columns["lattice"]),
-            "sha256": _sha256(partial, columns, settings),
-        }
-        (partial / "graphs.json").write_text(json.dumps(meta, indent=2))
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except OSError as error:
-        if folder.exists():
+        with _files.staging(folder) as staged:
+            new = staged / "new"
+            new.mkdir()
+            with (new / _COLUMNS).open("xb") as file:
+                _write(file, columns)
+            settings = recipe.to_dict()
+            meta = {
+                "format": _FORMAT,
+                "recipe": settings,
+                "n_crystals": len(columns["lattice"]),
+                "sha256": _sha256(settings, [new / _COLUMNS]),
+            }
+            with (new / _META).open("xb") as file:
+                file.write(json.dumps(meta, indent=2).encode())
+            if os.path.lexists(folder):  # an empty folder would be replaced without a word
+                raise FileExistsError("it exists")
+            new.rename(folder)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        if os.path.lexists(folder):
             raise FileExistsError(f"{folder} was written by another process meanwhile; load it") from error
-        raise DatasetError(f"the graphs could not be written to {folder} ({error}); is the disk full?") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise DatasetError(
+            f"the graphs could not be written to {folder} ({error}); choose a place that can be written to and has room"
+        ) from error
+
+
+def _write(file: IO[bytes], columns: Mapping[str, np.ndarray]) -> None:
+    # Those of larger items first, so that all are aligned.
+    arrays = dict(sorted(columns.items(), key=lambda item: -item[1].itemsize))
+    write_header(file, {name: (_NAMES[array.dtype], array.shape) for name, array in arrays.items()})
+    for array in arrays.values():
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def load_columns(
-    folder: str | os.PathLike, dtypes: Mapping[str, Any], mmap: bool
-) -> tuple[dict[str, np.ndarray], GraphRecipe]:
-    """Read a folder, as :meth:`crystalssl.CrystalGraphs.load` says; `dtypes` names the columns."""
+    folder: str | os.PathLike, dtypes: Mapping[str, Any], mmap: bool, make: Callable[..., Graphs]
+) -> Graphs:
+    """Read a folder, as :meth:`crystalssl.CrystalGraphs.load` says.
+
+    Parameters
+    ----------
+    folder : path
+        Of this format or the one before.
+    dtypes : mapping of str to dtype
+        The columns.
+    mmap : bool
+        Map the columns into memory instead of reading them.
+    make : callable
+        Makes graphs of a recipe and of columns, or raises ValueError if these do not go together.
+    """
     folder = Path(folder)
     try:
-        meta = json.loads((folder / "graphs.json").read_text())
-        if meta["format"] != _FORMAT:
-            raise ValueError(f"it has format {meta['format']}, this version reads format {_FORMAT}; save it again")
-        if meta["sha256"] != _sha256(folder, dtypes, meta["recipe"]):
-            raise ValueError("a file was altered or truncated (its sha256 is not the one in graphs.json)")
-        columns = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r" if mmap else None, allow_pickle=False)
-            for name in dtypes
-        }
+        meta = json.loads(_files.read_bounded(folder / _META, _files.MAX_TEXT))
+        read = {2: _map_format_2, _FORMAT: _map}.get(meta["format"])
+        if read is None:
+            raise ValueError(
+                f"it has format {meta['format']}, this version reads formats 2 and {_FORMAT}; save it again"
+            )
+        columns, digest = read(folder, dtypes, meta["recipe"])
         for name, dtype in dtypes.items():
             if columns[name].dtype != dtype:
-                raise ValueError(f"{name}.npy holds {columns[name].dtype}, expected {np.dtype(dtype)}")
-        return columns, GraphRecipe(**meta["recipe"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+                raise ValueError(f"{name} holds {columns[name].dtype}, expected {np.dtype(dtype)}")
+        recipe = GraphRecipe(**meta["recipe"])
+        graphs = make(recipe, **columns)  # before the hash, for which everything is read
+        if meta["sha256"] != digest():
+            raise ValueError(f"a file was altered or truncated (its sha256 is not the one in {_META})")
+        for name in dtypes:
+            if name.endswith("offsets") and (columns[name][0] or (np.diff(columns[name]) < 0).any()):
+                raise ValueError(f"{name} go backwards")
+        return graphs if mmap else make(recipe, **{name: np.array(column) for name, column in columns.items()})
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
 
 
-def _sha256(folder: Path, names: Iterable[str], recipe: dict[str, Any]) -> str:
-    """Return the hash of a recipe and of the columns' files."""
+_Columns = tuple[dict[str, np.ndarray], Callable[[], str]]
+
+
+def _map(folder: Path, dtypes: Mapping[str, Any], recipe: dict[str, Any]) -> _Columns:
+    """Return the columns as views of one mapping, which holds one descriptor, and what computes their hash."""
+    path = folder / _COLUMNS
+    with _files.open_regular(path) as file:
+        entries, _ = read_header(file, os.fstat(file.fileno()).st_size)
+        content = np.memmap(file, np.uint8, mode="r")
+    columns = {}
+    for name in dtypes:
+        entry = entries[name]
+        # A plain array on top: slices of a memmap cost twice as much.
+        column = content[entry.start : entry.stop].view(np.ndarray).view(_DTYPES[entry.dtype])
+        columns[name] = column.reshape(entry.shape)
+    return columns, lambda: _sha256(recipe, [path])
+
+
+def _map_format_2(folder: Path, dtypes: Mapping[str, Any], recipe: dict[str, Any]) -> _Columns:
+    paths = [folder / f"{name}.npy" for name in dtypes]
+    for path in paths:
+        _files.open_regular(path).close()
+    columns = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
+    return columns, lambda: _sha256(recipe, paths)
+
+
+def _sha256(recipe: dict[str, Any], paths: Iterable[Path]) -> str:
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
-    for name in names:
-        with (folder / f"{name}.npy").open("rb") as file:
+    for path in paths:
+        with _files.open_regular(path) as file:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()

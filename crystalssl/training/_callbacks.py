@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from crystalssl.exceptions import WeightsError
+from crystalssl.training._checkpoints import read_checkpoint, write_checkpoint
 
 __all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine"]
 
@@ -185,8 +182,8 @@ class Progress(Callback):
 class Checkpoint(Callback):
     """Save all that a run needs to go on after every epoch, and go on from there if the file exists.
 
-    The file is a safetensors file whose metadata hold the rest as JSON. It is replaced in one step: an interruption at
-    any moment leaves the last complete one. Its hash tells if it was damaged since.
+    The file is replaced in one step: an interruption at any moment leaves the last complete one. Its hash tells if it
+    was damaged since.
 
     Parameters
     ----------
@@ -224,37 +221,17 @@ class Checkpoint(Callback):
         }
         history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in net.history]
         state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_]}
-        text = json.dumps(state)
-        content = save(tensors, metadata={"state": text, "sha256": _sha256(text, tensors)})
-        path = Path(self.path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        except OSError as error:
-            kept = f"that of epoch {len(net.history) - 1} is left" if path.exists() else "there is none yet"
-            raise WeightsError(f"the checkpoint {path} could not be written ({error}); {kept}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        write_checkpoint(Path(self.path), tensors, state)
 
     def on_train_begin(self, net, **kwargs):
         """Load, if there is something to load."""
-        path = Path(self.path)
-        if not path.exists():
+        found = read_checkpoint(Path(self.path))
+        if found is None:
             return
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            if metadata["sha256"] != _sha256(metadata["state"], tensors):
-                raise ValueError("its sha256 is not the one it was written with")
-            state = json.loads(metadata["state"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path} is not a checkpoint ({error}); delete it to start anew") from error
+        tensors, state = found
         if state["run"] != self.run:
             raise WeightsError(
-                f"{path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
+                f"{self.path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
                 "another file"
             )
         parts: dict[str, dict[str, Tensor]] = {}
@@ -273,11 +250,3 @@ class Checkpoint(Callback):
         final.best_weights_ = parts.get("best")
         final.best_loss_, final.best_epoch_ = state["best"]
         net.history = History(state["history"])
-
-
-def _sha256(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {[*tensors[name].shape]}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

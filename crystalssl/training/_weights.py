@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import os
-import shutil
-import tempfile
+import stat
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,36 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from crystalssl._suggestions import did_you_mean
+from crystalssl._tensors import read_header
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.exceptions import WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
+from crystalssl.training._folders import FORMAT, holds_weights, read_folder, write_folder
 from crystalssl.training._seeding import seeded
 
-__all__ = ["build_encoder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
+__all__ = ["build_encoder", "bundled_folder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
-_FORMAT = 1
-_KEYS = {"elements", "encoder", "encoder_params", "format", "method", "recipe", "sha256"}
 
 
 def bundled_weights() -> dict[str, Path]:
     """Return the folders of the weights that ship with crystalssl, by method."""
     return {path.parent.name: path.parent for path in sorted(_BUNDLED.glob("*/config.json"))}
+
+
+def bundled_folder(method: str) -> Path:
+    """Return the folder of a method's weights that ship with crystalssl, whatever the working directory holds.
+
+    Raises
+    ------
+    WeightsError
+        If there are none.
+    """
+    folder = bundled_weights().get(method)
+    if folder is None:
+        raise _unknown(method)
+    return folder
 
 
 def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, Any], card: str = "") -> None:
@@ -39,7 +53,8 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     Parameters
     ----------
     folder : path
-        Replaced if it is a weights folder already; anything else in its place is an error.
+        Replaced if it is a weights folder already, with the files that this package wrote and nothing else; anything
+        else in its place is an error.
     encoder : Encoder
         What to save.
     config : dict
@@ -51,40 +66,21 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     Raises
     ------
     FileExistsError
-        If `folder` exists and is not a weights folder.
+        If `folder` exists and is not a weights folder, or holds something else besides. The message says what.
     WeightsError
         If it cannot be written, for instance because the disk is full. Weights that `folder` held are left.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "encoder": encoder.name,
         "encoder_params": encoder.config,
         "recipe": encoder.recipe.to_dict(),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     config = {**derived, **config, **derived}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new = partial / "new"
-        new.mkdir()
-        (new / "model.safetensors").write_bytes(weights)
-        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (new / "README.md").write_text(card)
-        if folder.exists():  # put aside in one piece: a folder that is being deleted is neither the old nor the new
-            folder.rename(partial / "old")
-        new.rename(folder)
-    except OSError as error:
-        raise WeightsError(f"the weights could not be written to {folder}: {error}") from error
-    finally:
-        if not folder.exists() and (partial / "old").exists():
-            (partial / "old").rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
+    write_folder(Path(folder), config, weights, card)
 
 
 def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, dict[str, Any]]:
@@ -93,7 +89,9 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     Parameters
     ----------
     source : str or path
-        Name of bundled weights, or a folder.
+        Name of bundled weights, or a folder. A name that is also a folder of weights in the working directory, as
+        ``save_pretrained("barlow")`` makes one, means that folder, with a warning; any other folder of that name is
+        overlooked. ``"./barlow"`` and ``Path("barlow")`` always mean the folder.
     **changes
         `readout` or `layers`, where they are to differ from those of pretraining. A readout that pretraining has not
         trained starts from random weights.
@@ -131,38 +129,15 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     WeightsError
         If there is no such folder, or a file is missing, truncated or altered.
     """
-    folder = bundled_weights().get(str(source), Path(source))
-    if not folder.is_dir():
-        raise WeightsError(
-            f"there are no weights {str(source)!r}: neither a folder nor one of those that ship with crystalssl, "
-            f"{sorted(bundled_weights())}.{_hint(source)}"
-        )
+    folder = _find(source)
+    config, weights = read_folder(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
-        weights = (folder / "model.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsError(f"the weights folder {folder} has no {Path(error.filename).name}; restore it") from None
-    except OSError as error:
-        raise WeightsError(f"the weights folder {folder} cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{folder / 'config.json'} is not valid JSON ({error}); restore it") from error
-    missing = sorted(_KEYS - config.keys()) if isinstance(config, dict) else sorted(_KEYS)
-    if missing:
-        raise WeightsError(f"{folder / 'config.json'} does not say {', '.join(missing)}; restore it")
-    try:
-        if config["format"] != _FORMAT:
-            raise WeightsError(f"{folder} has format {config['format']}, this version reads format {_FORMAT}; update")
-        found = hashlib.sha256(weights).hexdigest()
-        if found != config["sha256"]:
-            raise WeightsError(
-                f"{folder / 'model.safetensors'} was altered or truncated: its sha256 is {found}, config.json says "
-                f"{config['sha256']}; restore the file"
-            )
         if config["encoder"] not in ENCODERS:
             raise WeightsError(
                 f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
                 f"{sorted(ENCODERS)}; update"
             )
+        read_header(io.BytesIO(weights), len(weights))
         tensors = load_tensors(weights)
         _check_config(config, tensors)
         encoder_class = ENCODERS[config["encoder"]]
@@ -197,8 +172,39 @@ def build_encoder(
     return encoder
 
 
+def _find(source: str | os.PathLike) -> Path:
+    """Return the folder that a name or a path stands for."""
+    folder, bundled = Path(source), bundled_weights()
+    if isinstance(source, str) and source in bundled:
+        if not holds_weights(folder):
+            return bundled[source]
+        warnings.warn(
+            f"{source!r} is read from the folder {folder.absolute()}, not from the weights that ship with crystalssl; "
+            f"write './{source}' for the folder, or crystalssl.training.bundled_weights()[{source!r}] for the others",
+            stacklevel=2,
+        )
+    try:
+        found = stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        found = False
+    except OSError as error:
+        raise WeightsError(f"the weights {os.fspath(source)!r} cannot be read: {error}; name another folder") from error
+    if not found:
+        raise _unknown(source)
+    return folder
+
+
+def _unknown(source: str | os.PathLike) -> WeightsError:
+    return WeightsError(
+        f"there are no weights {os.fspath(source)!r}: neither a folder nor one of those that ship with crystalssl, "
+        f"{sorted(bundled_weights())}.{_hint(source)}"
+    )
+
+
 def _hint(source: str | os.PathLike) -> str:
-    name = str(source)
+    name = os.path.normpath(source)
+    if name in bundled_weights():
+        return f" This is no folder, and the latter go by their name: PretrainedCrystalEmbedder({name!r})."
     if name in TASKS:
         return f" For {name!r}, pretrain on crystals of yours: PretrainedCrystalEmbedder({name!r}, weights=None)."
     folders = (str(config.parent) for config in Path(source).parent.glob("*/config.json"))

@@ -3,6 +3,7 @@ import functools
 import hashlib
 import http.server
 import socket
+import stat
 import threading
 from pathlib import Path
 
@@ -199,3 +200,43 @@ def test_folder_in_place_of_the_file_is_an_error_of_ours(entry, tmp_path):
     (tmp_path / entry.filename).mkdir()
     with pytest.raises(DatasetError, match="cannot be read"):
         read_verified(entry, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["sparse file", "FIFO", "folder", "device", "link to a FIFO"])
+def test_what_is_no_file_is_refused(entry, tmp_path, hostile, no_network, kind):
+    path = tmp_path / entry.filename
+    path.touch()
+    hostile(path, kind)
+    reason = "has 3,221,225,472 bytes, more than" if kind == "sparse file" else "is a (folder|FIFO|device), not a file"
+    with pytest.raises(DatasetError, match=f"{path} .* cannot be read: .*{reason}.* Remove it, or let data_home name"):
+        read_verified(entry, tmp_path)
+
+
+def test_forbidden_folder_is_named(entry, tmp_path, forbidden, no_network):
+    forbidden(tmp_path)
+    with pytest.raises(DatasetError, match=f"{tmp_path}.* cannot be read: .*Permission denied"):
+        read_verified(entry, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "file/home"])
+def test_data_home_that_cannot_be_is_named(entry, tmp_path, place, server):
+    (tmp_path / "file").touch()
+    (server[0] / "file").write_bytes(CONTENT)
+    entry = dataclasses.replace(entry, url=f"{server[1]}/file")
+    with pytest.raises(DatasetError, match=r"cannot be read|could not be downloaded") as caught:
+        read_verified(entry, tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+
+
+def test_home_of_no_user_is_named():
+    with pytest.raises(DatasetError, match="data home '~nobody-of-that-name/data' cannot be found"):
+        get_data_home("~nobody-of-that-name/data")
+
+
+def test_downloaded_file_has_the_permissions_that_the_umask_leaves(entry, tmp_path, server, umask):
+    folder, address = server
+    (folder / "file").write_bytes(CONTENT)
+    umask(0o027)
+    path, _ = read_verified(dataclasses.replace(entry, url=f"{address}/file"), tmp_path / "home")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750

@@ -225,3 +225,19 @@ def test_shared_files(data_home, name, rows, labels):
         assert bunch.ids[row] == record["immutable_id"]
         assert bunch.formulas[row] == record["chemical_formula_reduced"]
         assert [float(value) for value in bunch.target.iloc[row]] == [record[label] for label in labels]
+
+
+def test_file_that_announces_too_much_is_refused(write):
+    """Ten million rows of nothing take some hundred bytes on the disk."""
+    path = write(pa.table({name: pa.nulls(10**7, pa.int8()) for name in table_of([])}))
+    with pytest.raises(DatasetError, match=f"{path} cannot be read as a Parquet file .* bytes of it become .* or more"):
+        read_optimade_parquet(path)
+
+
+@pytest.mark.parametrize("kind", ["sparse file", "FIFO", "folder", "device", "link to a FIFO"])
+def test_what_is_no_file_is_refused(tmp_path, hostile, kind):
+    path = tmp_path / "crystals.parquet"
+    path.touch()
+    hostile(path, kind)
+    with pytest.raises(DatasetError, match=f"{path} cannot be read as a Parquet file"):
+        read_optimade_parquet(path)

@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+import tracemalloc
 
 import pytest
 
@@ -75,3 +76,13 @@ def test_row_of_another_length_is_named(row):
 def test_value_that_cannot_be_converted_is_named():
     with pytest.raises(DatasetError, match="t, row 0: column 'b' cannot be read"):
         read_split_json(packed(json.dumps(TABLE)), {"b": float}, "t")
+
+
+def test_bomb_is_refused_on_the_way():
+    """8 MiB of zeros compressed would be 8 GiB of text; more than the first 16 MiB must never be made."""
+    bomb = gzip.compress(b" " * 2**25) * 256
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"t is not a complete gzipped text file .* bytes of it become .* or more"):
+        read_split_json(bomb, {"a": float}, "t")
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()

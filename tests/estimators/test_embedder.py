@@ -343,6 +343,31 @@ def test_loaded_weights_are_saved_as_they_are_used(tiny_weights, graphs, tmp_pat
     assert (tmp_path / "wider" / "README.md").read_text() == "# Mine\n"
 
 
+def test_folders_by_the_name_of_a_method_are_told_from_bundled_weights(
+    tiny_embedder, graphs, y, tmp_path, monkeypatch, recwarn
+):
+    monkeypatch.chdir(tmp_path)
+    saved = tiny_embedder("simsiam").fit(graphs)
+    saved.save_pretrained("barlow")
+    saved.save_pretrained("bundled")
+    for name in ("barlow", "bundled"):
+        loaded = PretrainedCrystalEmbedder.from_pretrained(name)
+        assert same_weights(loaded, saved)
+        assert same_weights(clone(loaded).fit([]), saved)
+    assert same_weights(PretrainedCrystalEmbedder(weights="./bundled").fit([]), saved)
+    shipped = load_encoder(bundled_weights()["barlow"])[0].state_dict()
+    for embedder in (PretrainedCrystalEmbedder("barlow"), PretrainedCrystalEmbedder("barlow", weights="bundled")):
+        assert all(torch.equal(tensor, shipped[name]) for name, tensor in state(embedder.fit([])).items())
+    assert not [warning for warning in recwarn if "is read from the folder" in str(warning.message)]
+    with pytest.warns(UserWarning, match="'barlow' is read from the folder"):
+        assert same_weights(PretrainedCrystalEmbedder(weights="barlow").fit([]), saved)
+    model = CrystalSSLRegressor("barlow", max_epochs=1, head_dim=4, freeze_encoder=True, random_state=0)
+    with pytest.warns(UserWarning, match="'barlow' is read from the folder"):
+        model.fit(graphs, y)
+    found = model.net_.module_.encoder.state_dict()["embedding.weight"]
+    assert torch.equal(found, state(saved)["embedding.weight"])
+
+
 @pytest.mark.parametrize("as_type", [str, Path])
 def test_weights_may_be_text_or_path(tiny_weights, as_type):
     expected = load_encoder(tiny_weights)[0].state_dict()

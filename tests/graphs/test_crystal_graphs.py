@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
 import pickle
+import stat
+import tempfile
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from joblib._memmapping_reducer import ArrayMemmapForwardReducer, _get_backing_memmap
 from pymatgen.core import Lattice, Structure
+from safetensors.numpy import load_file, save_file
 from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, shuffle
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer
+from crystalssl._tensors import read_header
 from crystalssl.exceptions import DatasetError, RecipeMismatchError
-from crystalssl.graphs import GraphRecipe
+from crystalssl.graphs import GraphRecipe, _storage
 from crystalssl.graphs._crystal_graphs import _COLUMNS as COLUMNS
 from crystalssl.graphs._ragged import concatenate_ranges
 
@@ -330,9 +338,11 @@ def test_saved_graphs_are_the_same_when_loaded(graphs, key, mmap, tmp_path):
 def test_memory_mapped_graphs_are_read_only_files(graphs, tmp_path):
     graphs.save(tmp_path / "graphs")
     loaded = CrystalGraphs.load(tmp_path / "graphs")
-    for name in COLUMNS:
-        assert isinstance(getattr(loaded, name), np.memmap), name
-        assert not getattr(loaded, name).flags.writeable, name
+    for name, dtype in COLUMNS.items():
+        column = getattr(loaded, name)
+        assert isinstance(_get_backing_memmap(column), np.memmap), name
+        assert not column.flags.writeable, name
+        assert column.ctypes.data % np.dtype(dtype).itemsize == 0, name
     assert_same(loaded[[7, 1]], graphs[[7, 1]])
     assert loaded[7].z.tolist() == graphs[7].z.tolist()
 
@@ -360,14 +370,14 @@ def test_what_exists_is_not_overwritten(graphs, tmp_path, kind):
 
 
 def test_of_two_that_save_at_once_the_first_wins(graphs, tmp_path, monkeypatch):
-    write = np.save
+    write = _storage._write
 
-    def save(path, array):
-        monkeypatch.setattr(np, "save", write)
+    def meanwhile(file, columns):
+        monkeypatch.setattr(_storage, "_write", write)
         graphs[:2].save(tmp_path / "graphs")
-        write(path, array)
+        write(file, columns)
 
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(_storage, "_write", meanwhile)
     with pytest.raises(FileExistsError, match="by another process meanwhile"):
         graphs.save(tmp_path / "graphs")
     assert [path.name for path in tmp_path.iterdir()] == ["graphs"]
@@ -376,19 +386,14 @@ def test_of_two_that_save_at_once_the_first_wins(graphs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
 def test_interrupted_save_leaves_nothing_behind(graphs, tmp_path, monkeypatch, error):
-    written = []
-
-    def save(path, array):
+    def half(file, columns):
         assert not (tmp_path / "graphs").exists()
-        if len(written) == 3:
-            raise error
-        written.append(path)
-        path.write_bytes(b"half")
+        file.write(b"half")
+        raise error
 
-    monkeypatch.setattr(np, "save", save)
-    with pytest.raises(type(error)):
+    monkeypatch.setattr(_storage, "_write", half)
+    with pytest.raises(DatasetError if isinstance(error, OSError) else KeyboardInterrupt):
         graphs.save(tmp_path / "graphs")
-    assert len(written) == 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -404,18 +409,28 @@ def assert_refused(folder, mmap):
     assert str(folder) in str(caught.value)
 
 
+def sign(folder, format_number=3):
+    """Have graphs.json say the hash of what is there, so that what is behind the check is tested."""
+    meta = json.loads((folder / "graphs.json").read_text())
+    digest = hashlib.sha256(json.dumps(meta["recipe"], sort_keys=True).encode())
+    for name in ["graphs.safetensors"] if format_number == 3 else [f"{name}.npy" for name in COLUMNS]:
+        digest.update((folder / name).read_bytes())
+    meta |= {"format": format_number, "sha256": digest.hexdigest()}
+    (folder / "graphs.json").write_text(json.dumps(meta))
+
+
 both = pytest.mark.parametrize("mmap", [True, False])
 
 
 @both
-@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in COLUMNS), "graphs.json"])
+@pytest.mark.parametrize("name", ["graphs.safetensors", "graphs.json"])
 def test_missing_file_is_refused(folder, name, mmap):
     (folder / name).unlink()
     assert_refused(folder, mmap)
 
 
 @both
-@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in COLUMNS), "graphs.json"])
+@pytest.mark.parametrize("name", ["graphs.safetensors", "graphs.json"])
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
 def test_truncated_file_is_refused(folder, name, keep, mmap):
     content = (folder / name).read_bytes()
@@ -432,14 +447,45 @@ def test_truncated_file_is_refused(folder, name, keep, mmap):
         lambda column: column[:-1],
         lambda column: np.concatenate([column, column[-1:] + 1]),
         lambda column: column[..., None],
-        lambda column: column.astype(object),
+        lambda column: column[:0],
     ],
-    ids=["type", "shorter", "longer", "axis", "pickled"],
+    ids=["type", "shorter", "longer", "axis", "empty"],
 )
 def test_altered_column_is_refused(folder, name, alter, mmap):
-    column = np.load(folder / f"{name}.npy")
-    np.save(folder / f"{name}.npy", alter(column), allow_pickle=True)
+    columns = load_file(folder / "graphs.safetensors")
+    save_file(columns | {name: np.ascontiguousarray(alter(columns[name]))}, folder / "graphs.safetensors")
+    sign(folder)
     assert_refused(folder, mmap)
+
+
+@pytest.fixture
+def old_folder(folder):
+    """As versions before this one wrote it: a .npy file for each column."""
+    for name, column in load_file(folder / "graphs.safetensors").items():
+        np.save(folder / f"{name}.npy", column)
+    (folder / "graphs.safetensors").unlink()
+    sign(folder, 2)
+    return folder
+
+
+@both
+def test_folders_of_the_former_format_are_read(old_folder, graphs, mmap):
+    assert_same(CrystalGraphs.load(old_folder, mmap=mmap), graphs)
+
+
+@both
+@pytest.mark.parametrize("kind", ["missing", "altered", "FIFO", "folder"])
+def test_damaged_folder_of_the_former_format_is_refused(old_folder, kind, mmap):
+    path = old_folder / "neighbors.npy"
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "altered":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    assert_refused(old_folder, mmap)
 
 
 class Touch:
@@ -453,12 +499,76 @@ class Touch:
 
 
 @both
-def test_pickles_are_never_loaded(folder, tmp_path, mmap):
+def test_pickles_are_never_loaded(old_folder, tmp_path, mmap):
     array = np.empty(3, dtype=object)
     array[0] = Touch(tmp_path / "executed")
-    np.save(folder / "distances.npy", array, allow_pickle=True)
-    assert_refused(folder, mmap)
+    np.save(old_folder / "distances.npy", array, allow_pickle=True)
+    sign(old_folder, 2)
+    assert_refused(old_folder, mmap)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts descriptors")
+def test_mapped_graphs_hold_one_descriptor(folder, graphs):
+    before = os.listdir("/proc/self/fd")
+    loaded = CrystalGraphs.load(folder)
+    held = [loaded[:2], loaded[[1, 0]]]
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    del loaded, held
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_mapped_graphs_go_to_workers_as_a_file(folder, graphs):
+    """Joblib sends where the columns are in the file, not what is in them."""
+    loaded = CrystalGraphs.load(folder)
+    with tempfile.TemporaryDirectory() as place:
+        reduce = ArrayMemmapForwardReducer(1, lambda: place, None, unlink_on_gc_collect=False)
+        for name in COLUMNS:
+            column = getattr(loaded, name)
+            rebuild, arguments = reduce(column)
+            assert str(folder / "graphs.safetensors") in map(str, arguments), name
+            assert np.array_equal(rebuild(*arguments), column), name
+    join = joblib.delayed(CrystalGraphs.concatenate)
+    whole, part = joblib.Parallel(n_jobs=2)(join([part]) for part in (loaded, loaded[3:7]))
+    assert_same(whole, graphs)
+    assert_same(part, graphs[3:7])
+
+
+@both
+def test_offsets_that_go_backwards_are_refused(folder, graphs, mmap):
+    """They would be taken for lengths, of which some are negative."""
+    columns = load_file(folder / "graphs.safetensors")
+    columns["edge_offsets"][1:-1] = columns["edge_offsets"][1:-1][::-1]
+    save_file(columns, folder / "graphs.safetensors")
+    sign(folder)
+    assert_refused(folder, mmap)
+
+
+@both
+@pytest.mark.parametrize("kind", ["sparse file", "FIFO", "folder", "device", "link to a FIFO"])
+@pytest.mark.parametrize("name", ["graphs.safetensors", "graphs.json"])
+def test_what_is_no_file_is_refused(folder, hostile, name, kind, mmap):
+    hostile(folder / name, kind)
+    assert_refused(folder, mmap)
+
+
+def test_permissions_are_those_that_the_umask_leaves(graphs, tmp_path, umask):
+    umask(0o027)
+    graphs.save(tmp_path / "graphs")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "graphs").iterdir()}
+    assert modes == {"graphs.json": 0o640, "graphs.safetensors": 0o640}
+    assert stat.S_IMODE((tmp_path / "graphs").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "file/graphs", "null\0byte"])
+def test_place_that_cannot_be_written_to_is_named(graphs, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match=r"could not be written to .* choose a place") as caught:
+        graphs.save(tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(DatasetError, match="is not a complete folder"):
+        CrystalGraphs.load(tmp_path / place)
 
 
 @pytest.mark.parametrize(
@@ -495,14 +605,16 @@ def test_recipe_is_stored(folder, graphs):
 @both
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_single_wrong_bit_is_refused(folder, name, mmap):
-    path = folder / f"{name}.npy"
+    path = folder / "graphs.safetensors"
+    with path.open("rb") as file:
+        entries, _ = read_header(file, path.stat().st_size)
     content = bytearray(path.read_bytes())
-    content[-3] ^= 1
+    content[entries[name].stop - 3] ^= 1
     path.write_bytes(content)
     assert_refused(folder, mmap)
 
 
-@pytest.mark.parametrize(("old", "new"), [('"cutoff": 8.0', '"cutoff": 9.0'), ('"format": 2', '"format": 1')])
+@pytest.mark.parametrize(("old", "new"), [('"cutoff": 8.0', '"cutoff": 9.0'), ('"format": 3', '"format": 1')])
 def test_altered_description_is_refused(folder, old, new):
     text = (folder / "graphs.json").read_text()
     assert old in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import pytest
@@ -58,6 +59,20 @@ def test_interrupted_fit_leaves_the_estimator_as_it_was(work, tmp_path):
     from _faults.kills import interrupt_fit
 
     assert interrupt_fit(work, tmp_path, 0.5).startswith("as before that fit")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("share", [0.02, 0.9], ids=["at the start", "at work"])
+def test_workers_end_with_the_process_that_started_them(work, tmp_path, sign, share):
+    from _faults.kills import kill_with_workers
+
+    assert kill_with_workers(work, tmp_path, share, sign).startswith(("all gone", "killed before the first worker"))
+
+
+def test_file_put_into_weights_that_are_being_replaced_is_left(work, tmp_path):
+    from _faults.kills import intrude_while_saving
+
+    assert intrude_while_saving(work, tmp_path, 0.5).startswith("the file is left")
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ import torch
 
 from crystalssl import PretrainedCrystalEmbedder
 from crystalssl.exceptions import WeightsError
-from crystalssl.training import _callbacks
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, WarmupCosine
 from crystalssl.training._net import CrystalNet, PretrainingNet, train
 from crystalssl.training._pretrain import pretrain
@@ -193,7 +194,7 @@ def test_failure_while_saving_leaves_the_last_checkpoint(real_graphs, tiny_setti
 
     expected, _ = pretrain(real_graphs[:13], None, **tiny_settings)
     with monkeypatch.context() as patch:
-        patch.setattr(_callbacks.os, "replace", failing)
+        patch.setattr(os, "replace", failing)
         with pytest.raises(WeightsError, match=r"could not be written .disk full.; that of epoch 2 is left"):
             pretrain(real_graphs[:13], None, **tiny_settings, checkpoint=str(path))
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
@@ -276,3 +277,75 @@ def test_other_files_are_no_checkpoints(real_graphs, tmp_path):
         with pytest.raises(WeightsError, match="is not a checkpoint"):
             embedder.set_params(checkpoint=path).fit(real_graphs[:6])
         assert path.read_bytes() == content
+
+
+# ------------------------------------------------------------------ what else may be in its place
+
+
+@pytest.fixture
+def run(real_graphs, tiny_settings):
+    """A pretraining of one epoch with a checkpoint at some path."""
+    return lambda path: pretrain(real_graphs[:13], None, **{**tiny_settings, "max_epochs": 1}, checkpoint=str(path))
+
+
+@pytest.mark.parametrize("kind", ["sparse file", "FIFO", "folder", "device", "link to a FIFO"])
+def test_what_is_no_file_is_refused_and_left_alone(run, tmp_path, hostile, kind):
+    path = tmp_path / "run"
+    path.touch()
+    hostile(path, kind)
+    before = path.lstat()
+    reason = "3,221,225,472 bytes, more than" if kind == "sparse file" else "a folder|a FIFO|a device"
+    with pytest.raises(WeightsError, match=rf"run cannot be read \(.*{reason}.*\); name another file"):
+        run(path)
+    assert path.lstat() == before
+
+
+def test_header_that_announces_too_much_is_refused(run, tmp_path):
+    (tmp_path / "run").write_bytes((2**40).to_bytes(8, "little") + b"{" * 100)
+    with pytest.raises(WeightsError, match=r"run is not a checkpoint .its header would have 1,099,511,627,776 bytes"):
+        run(tmp_path / "run")
+
+
+def test_links_are_replaced_and_not_followed(run, tmp_path, monkeypatch):
+    """Another user may have put links where the file will be, or where it is written first."""
+    (tmp_path / "thesis").write_text("precious")
+    (tmp_path / "run").symlink_to("nothing")
+    monkeypatch.setattr(secrets, "token_hex", lambda n: "guessed")
+    (tmp_path / ".run-guessed").symlink_to("thesis")
+    with pytest.raises(WeightsError, match="could not be written"):
+        run(tmp_path / "run")
+    assert (tmp_path / "thesis").read_text() == "precious"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "run").symlink_to("../absent")
+    run(tmp_path / "new" / "run")
+    assert not (tmp_path / "new" / "run").is_symlink()
+    assert not (tmp_path / "absent").exists()
+    assert (tmp_path / "new" / "run").stat().st_size > 1000
+
+
+def test_permissions_are_those_that_the_umask_leaves(run, tmp_path, umask):
+    umask(0o027)
+    run(tmp_path / "folder" / "run")
+    assert stat.S_IMODE((tmp_path / "folder" / "run").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "file/run", "null\0byte"])
+def test_place_that_cannot_be_written_to_is_named(run, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match=r"checkpoint .* (could not be written|cannot be read)") as caught:
+        run(tmp_path / place)
+    assert str(tmp_path / place) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_file_of_another_user_is_named(run, tmp_path, forbidden):
+    run(tmp_path / "run")
+    forbidden(tmp_path / "run")
+    with pytest.raises(WeightsError, match=r"run cannot be read \(.*Permission denied.*\); name another file"):
+        run(tmp_path / "run")
+
+
+def test_long_names_are_not_made_too_long(run, tmp_path):
+    run(tmp_path / ("n" * 255))
+    assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crystalssl import _files
 from crystalssl.encoders import CGCNN, ENCODERS
 from crystalssl.exceptions import CrystalSSLError, WeightsError
 from crystalssl.training import bundled_weights, collate, load_encoder, save_encoder
@@ -83,7 +88,6 @@ def test_readout_can_be_changed(folder, real_graphs):
 
 
 def test_weights_folder_is_replaced_as_a_whole(encoder, folder):
-    (folder / "old").touch()
     save_encoder(folder, encoder, {**CONFIG, "note": "newer"})
     assert sorted(contents(folder)) == ["README.md", "config.json", "model.safetensors"]
     assert load_encoder(folder)[1]["note"] == "newer"
@@ -100,19 +104,147 @@ def test_config_of_other_weights_does_not_hide_what_is_saved(encoder, folder):
     assert saved["note"] == "for a test"
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_anything_else_is_not_overwritten(encoder, tmp_path, kind):
-    target = tmp_path / "thesis"
-    if kind == "folder":
-        target.mkdir()
-        (target / "chapter1.tex").write_text("precious")
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def make_project(folder):
+    shutil.rmtree(folder)
+    (folder / ".git").mkdir(parents=True)
+    (folder / "thesis.tex").write_text("precious")
+
+
+def make_other_model(folder):
+    """The same three names, as other packages write them."""
+    (folder / "config.json").write_text('{"architectures": ["BertModel"]}')
+
+
+def make_link(folder, name):
+    (folder / name).rename(folder.parent / "elsewhere")
+    (folder / name).symlink_to(folder.parent / "elsewhere")
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("precious")
+
+
+def replace_by_link(folder):
+    folder.rename(folder.parent / "elsewhere")
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+FOREIGN = {
+    "project": (make_project, "it holds .git, thesis.tex"),
+    "weights and a file": (lambda folder: (folder / "thesis.tex").touch(), "it holds thesis.tex"),
+    "weights and a hidden file": (lambda folder: (folder / ".notes").touch(), "it holds .notes"),
+    "weights and a folder": (lambda folder: (folder / ".git").mkdir(), "it holds .git"),
+    "many files": (lambda folder: [(folder / f"{i}").touch() for i in range(9)], "it holds 0, 1, 2 and 6 more"),
+    "another package's weights": (make_other_model, "its config.json is not one that crystalssl wrote"),
+    "other weights": (
+        lambda folder: (folder / "model.safetensors").write_bytes(b"precious"),
+        "its model.safetensors is not the one that its config.json was written with",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "it has no config.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "it has no model.safetensors"),
+    "no card": (lambda folder: (folder / "README.md").unlink(), "it has no README.md"),
+    "later version": (
+        lambda folder: edit_json(folder / "config.json", format=2),
+        "its config.json is not one that crystalssl wrote",
+    ),
+    "linked card": (lambda folder: make_link(folder, "README.md"), "it holds a README.md that is no file"),
+    "linked weights": (
+        lambda folder: make_link(folder, "model.safetensors"),
+        "it holds a model.safetensors that is no file",
+    ),
+    "folder for a file": (
+        lambda folder: replace_by_folder(folder / "config.json"),
+        "it holds a config.json that is no file",
+    ),
+    "file": (replace_by_file, "it is a file"),
+    "link": (replace_by_link, "it is a symbolic link"),
+    "empty": (empty, "it has no README.md, config.json, model.safetensors"),
+}
+
+
+def everything(folder):
+    return {path: path.read_bytes() if path.is_file() else path.lstat().st_mode for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("change", "reason"), FOREIGN.values(), ids=FOREIGN)
+def test_anything_else_is_not_overwritten(encoder, folder, change, reason):
+    change(folder)
+    before = everything(folder.parent)
+    message = f"{folder} exists and is not a weights folder: {reason}; choose another name"
+    with pytest.raises(FileExistsError, match=f"^{re.escape(message)}$"):
+        save_encoder(folder, encoder, CONFIG)
+    assert everything(folder.parent) == before
+
+
+@pytest.mark.parametrize("when", ["before it is moved", "after it is moved", "while it is deleted"])
+def test_what_is_put_into_the_folder_meanwhile_is_not_deleted(encoder, folder, monkeypatch, when):
+    rename, unlink = Path.rename, Path.unlink
+
+    def intrude(where):
+        (where / "thesis.tex").write_text("precious")
+
+    def spy_rename(path, target):
+        if path == folder and when == "before it is moved":
+            intrude(path)
+        rename(path, target)
+        if path == folder and when == "after it is moved":
+            intrude(target)
+        return target
+
+    def spy_unlink(path, missing_ok=False):
+        if path.parent.name == "old" and when == "while it is deleted" and path.name == "config.json":
+            intrude(path.parent)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "rename", spy_rename)
+    monkeypatch.setattr(Path, "unlink", spy_unlink)
+    if when == "while it is deleted":
+        with pytest.warns(UserWarning, match="former weights were not all deleted .*; what is left is .*/old"):
+            save_encoder(folder, encoder, {**CONFIG, "note": "newer"})
+        assert load_encoder(folder)[1]["note"] == "newer"
     else:
-        target.write_text("precious")
-    with pytest.raises(FileExistsError, match="is not a weights folder; choose another name") as caught:
-        save_encoder(target, encoder, CONFIG)
-    assert str(target) in str(caught.value)
-    assert (target / "chapter1.tex" if kind == "folder" else target).read_text() == "precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+        with pytest.raises(FileExistsError, match=r"it holds thesis.tex; choose another name"):
+            save_encoder(folder, encoder, {**CONFIG, "note": "newer"})
+        assert load_encoder(folder)[1]["note"] == "for a test"
+    [thesis] = folder.parent.rglob("thesis.tex")
+    assert thesis.read_text() == "precious"
+
+
+def test_what_takes_the_place_meanwhile_is_left_and_so_are_the_old_weights(encoder, folder, monkeypatch):
+    rename = Path.rename
+
+    def spy(path, target):
+        rename(path, target)
+        if path == folder:
+            folder.mkdir()
+            (folder / "thesis.tex").write_text("precious")
+        return target
+
+    before = contents(folder)
+    monkeypatch.setattr(Path, "rename", spy)
+    with (
+        pytest.raises(WeightsError, match="could not be written to"),
+        pytest.warns(UserWarning, match="something else took the place of .*; what was there is .*/old"),
+    ):
+        save_encoder(folder, encoder, CONFIG)
+    assert (folder / "thesis.tex").read_text() == "precious"
+    [old] = folder.parent.glob(".weights-*/old")
+    assert contents(old) == before
 
 
 def test_failure_while_saving_leaves_the_old_weights(encoder, folder):
@@ -164,11 +296,6 @@ def with_matching_hash(folder):
 def folder_for_file(folder):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").mkdir()
-
-
-def empty(folder):
-    shutil.rmtree(folder)
-    folder.mkdir()
 
 
 WIDER = {"hidden_dim": 6, "n_layers": 2, "n_gaussians": 7, "readout": "mean"}
@@ -251,6 +378,137 @@ def test_pickles_are_never_loaded(folder):
         load_encoder(folder)
 
 
+# ------------------------------------------------------------------ files that are none, places that are none
+
+
+@pytest.mark.parametrize("kind", ["sparse file", "FIFO", "folder", "device", "link to a FIFO"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_what_is_no_file_is_refused(folder, hostile, name, kind):
+    hostile(folder / name, kind)
+    reason = "has 3,221,225,472 bytes, more than" if kind == "sparse file" else "is a (folder|FIFO|device), not a file"
+    with pytest.raises(WeightsError, match=rf"{folder} cannot be read: .*{name} {reason}"):
+        load_encoder(folder)
+
+
+def test_limits_are_those_of_one_place(encoder, folder, monkeypatch):
+    size = (folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr(_files, "MAX_WEIGHTS", size)
+    load_encoder(folder)
+    monkeypatch.setattr(_files, "MAX_WEIGHTS", size - 1)
+    with pytest.raises(WeightsError, match=f"has {size:,} bytes, more than the {size - 1:,} that"):
+        load_encoder(folder)
+    with pytest.raises(WeightsError, match=r"raise crystalssl._files.MAX_WEIGHTS"):
+        save_encoder(folder.parent / "new", encoder, CONFIG)
+
+
+def test_large_header_is_refused(folder):
+    content = (2**40).to_bytes(8, "little") + b"{" * 100
+    (folder / "model.safetensors").write_bytes(content)
+    edit_config(sha256=hashlib.sha256(content).hexdigest())(folder)
+    with pytest.raises(WeightsError, match=r"does not fit its encoder: .*header would have 1,099,511,627,776 bytes"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "file/weights", "null\0byte"])
+def test_place_that_cannot_be_written_to_is_named(encoder, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match=r"could not be written to .*; choose a place that can be") as caught:
+        save_encoder(tmp_path / place, encoder, CONFIG)
+    assert str(tmp_path / place) in str(caught.value)
+    with pytest.raises(WeightsError, match=r"there are no weights|cannot be read"):
+        load_encoder(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_forbidden_places_are_named(encoder, folder, forbidden):
+    forbidden(folder.parent)
+    with pytest.raises(WeightsError, match=f"weights '{folder}' cannot be read: .*Permission denied"):
+        load_encoder(folder)
+    with pytest.raises(WeightsError, match=f"could not be written to {folder}/new: .*Permission denied"):
+        save_encoder(folder / "new", encoder, CONFIG)
+
+
+def test_unreadable_file_is_named(folder, forbidden):
+    forbidden(folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=f"weights folder {folder} cannot be read: .*Permission denied.*another"):
+        load_encoder(folder)
+
+
+def test_long_names_are_not_made_too_long(encoder, tmp_path):
+    for _ in range(2):
+        save_encoder(tmp_path / ("n" * 255), encoder, CONFIG)
+    assert load_encoder(tmp_path / ("n" * 255))[1]["note"] == "for a test"
+
+
+def test_permissions_are_those_that_the_umask_leaves(encoder, tmp_path, umask):
+    umask(0o027)
+    for _ in range(2):
+        save_encoder(tmp_path / "weights", encoder, CONFIG)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "weights").iterdir()}
+        assert modes == {0o640}
+        assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == 0o750
+
+
+def test_text_is_utf8_whatever_the_locale(encoder, tmp_path):
+    code = (
+        "import sys; from crystalssl.training import load_encoder, save_encoder\n"
+        "encoder, config = load_encoder('barlow')\n"
+        "save_encoder(sys.argv[1], encoder, {**config, 'note': '\\u00c5\\u03b1'}, '0.05 \\u00c5')\n"
+        "assert load_encoder(sys.argv[1])[1]['note'] == '\\u00c5\\u03b1'\n"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "weights")], check=True, env=environment)
+    assert (tmp_path / "weights" / "README.md").read_text(encoding="utf-8") == "0.05 Å"
+
+
+# ------------------------------------------------------------------ names and paths
+
+
+@pytest.fixture
+def shadow(encoder, tmp_path, monkeypatch):
+    """A working directory with a folder of weights that has the name of bundled ones."""
+    monkeypatch.chdir(tmp_path)
+    save_encoder("barlow", encoder, CONFIG)
+    return Path("barlow")
+
+
+def test_folder_of_weights_wins_over_a_name_with_a_warning(shadow):
+    message = r"'barlow' is read from the folder .*barlow, not .* write './barlow' .*bundled_weights\(\)\['barlow'\]"
+    with pytest.warns(UserWarning, match=message):
+        assert load_encoder("barlow")[1]["note"] == "for a test"
+
+
+def test_paths_are_no_names(shadow, recwarn):
+    for path in ("./barlow", shadow, shadow.absolute(), str(shadow.absolute())):
+        assert load_encoder(path)[1]["note"] == "for a test"
+    assert not recwarn
+
+
+def test_damaged_weights_are_not_overlooked(shadow):
+    truncate(shadow)
+    with (
+        pytest.warns(UserWarning, match="'barlow' is read from the folder"),
+        pytest.raises(WeightsError, match="altered or truncated"),
+    ):
+        load_encoder("barlow")
+
+
+@pytest.mark.parametrize("change", [make_project, empty, replace_by_file], ids=lambda change: change.__name__)
+def test_folder_of_something_else_does_not_hide_bundled_weights(shadow, change, recwarn):
+    change(shadow)
+    assert "note" not in load_encoder("barlow")[1]
+    assert not recwarn
+    with pytest.raises(WeightsError, match=r"has no config.json|there are no weights './barlow'"):
+        load_encoder("./barlow")
+
+
+def test_path_that_is_not_there_is_told_from_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("./barlow", Path("barlow")):
+        with pytest.raises(WeightsError, match=r"go by their name: PretrainedCrystalEmbedder\('barlow'\)"):
+            load_encoder(path)
+
+
 # ------------------------------------------------------------------ what ships with the package
 
 
@@ -313,16 +571,20 @@ def test_deeply_nested_config_is_refused(folder):
 
 def test_old_weights_are_put_aside_in_one_piece(encoder, folder, monkeypatch):
     """Whenever the process dies, the folder is the old one, the new one, or not there."""
-    before, rename, seen = contents(folder), Path.rename, []
+    before, rename, unlink, seen = contents(folder), Path.rename, Path.unlink, []
 
     def spy(path, target):
         seen.append(contents(folder) if folder.exists() else None)
         return rename(path, target)
 
+    def spy_unlink(path, missing_ok=False):
+        seen.append(contents(folder))
+        unlink(path, missing_ok)
+
     monkeypatch.setattr(Path, "rename", spy)
-    monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: seen.append(contents(folder)))
+    monkeypatch.setattr(Path, "unlink", spy_unlink)
     save_encoder(folder, encoder, {**CONFIG, "note": "new"})
-    assert seen == [before, None, contents(folder)]
+    assert seen == [before, None, *[contents(folder)] * 3]
 
 
 def test_failed_save_restores_the_old_weights(encoder, folder, monkeypatch):

@@ -1,0 +1,155 @@
+"""Weights folders on the disk: what may be replaced, and how they are written and read."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from crystalssl import _files
+from crystalssl.exceptions import WeightsError
+
+__all__ = ["FORMAT", "holds_weights", "read_folder", "write_folder"]
+
+FORMAT = 1
+
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_KEYS = {"elements", "encoder", "encoder_params", "format", "method", "recipe", "sha256"}
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether there is a folder that is meant as one of weights, damaged ones included."""
+    return os.path.lexists(folder / _CONFIG) and os.path.lexists(folder / _WEIGHTS)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the config and the content of model.safetensors, whose hash is the one in the config.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, no file, too large, or damaged.
+    """
+    config = _read_config(folder)
+    try:
+        with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+            found = _files.sha256_of(file)
+            # Only now: what is refused costs no memory.
+            content = file.read() if found == config["sha256"] else b""
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    if found != config["sha256"]:
+        raise WeightsError(
+            f"{folder / _WEIGHTS} was altered or truncated: its sha256 is {found}, {_CONFIG} says "
+            f"{config['sha256']}; restore the file"
+        )
+    return config, content
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_files.read_bounded(folder / _CONFIG, _files.MAX_TEXT))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{folder / _CONFIG} is not valid JSON ({error}); restore it") from error
+    missing = sorted(_KEYS - config.keys()) if isinstance(config, dict) else sorted(_KEYS)
+    if missing:
+        raise WeightsError(f"{folder / _CONFIG} does not say {', '.join(missing)}; restore it")
+    if config["format"] != FORMAT:
+        raise WeightsError(f"{folder} has format {config['format']}, this version reads format {FORMAT}; update")
+    return config
+
+
+def _unreadable(folder: Path, error: OSError) -> WeightsError:
+    if isinstance(error, FileNotFoundError):
+        return WeightsError(f"the weights folder {folder} has no {Path(error.filename).name}; restore it")
+    return WeightsError(f"the weights folder {folder} cannot be read: {error}; restore it, or name another")
+
+
+def write_folder(folder: Path, config: dict[str, Any], weights: bytes, card: str) -> None:
+    """Write a weights folder, as :func:`crystalssl.training.save_encoder` says."""
+    contents = {_CONFIG: (json.dumps(config, indent=2) + "\n").encode(), _WEIGHTS: weights, _CARD: card.encode()}
+    for name, limit in ((_CONFIG, "MAX_TEXT"), (_WEIGHTS, "MAX_WEIGHTS")):
+        if len(contents[name]) > getattr(_files, limit):
+            raise WeightsError(
+                f"the {name} of {folder} would have {len(contents[name]):,} bytes and could not be read again; raise "
+                f"crystalssl._files.{limit}, which is {getattr(_files, limit):,}"
+            )
+    try:
+        in_the_way = _foreign(folder)
+        if not in_the_way:
+            with _files.staging(folder) as staged:
+                in_the_way = _write(folder, staged, contents)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise WeightsError(
+            f"the weights could not be written to {folder}: {error}; choose a place that can be written to"
+        ) from error
+    if in_the_way:
+        raise FileExistsError(f"{folder} exists and is not a weights folder: {in_the_way}; choose another name")
+
+
+def _write(folder: Path, staged: Path, contents: dict[str, bytes]) -> str:
+    """Write a folder beside its place and move it there, unless something is in the way: return what."""
+    new, old = staged / "new", staged / "old"
+    new.mkdir()
+    for name, content in contents.items():
+        with (new / name).open("xb") as file:
+            file.write(content)
+    replaced = False
+    try:
+        if os.path.lexists(folder):  # put aside in one piece: one that is being deleted is neither the old nor the new
+            folder.rename(old)
+            # Once more, now that nobody reaches it by its name: something may have been put into it meanwhile.
+            in_the_way = _foreign(old)
+            if in_the_way:
+                return in_the_way
+        new.rename(folder)
+        replaced = True
+    finally:
+        if os.path.lexists(old):
+            if replaced:
+                _delete(old)
+            elif not os.path.lexists(folder):
+                old.rename(folder)
+            else:
+                warnings.warn(f"something else took the place of {folder}; what was there is {old}", stacklevel=2)
+    return ""
+
+
+def _foreign(folder: Path) -> str:
+    """Return what a place holds that is no weights folder of this package's own files; "" if nothing."""
+    if not os.path.lexists(folder):
+        return ""
+    if folder.is_symlink() or not folder.is_dir():
+        return "it is a symbolic link" if folder.is_symlink() else "it is a file"
+    found = {entry.name: entry for entry in os.scandir(folder)}
+    names = {_CONFIG, _WEIGHTS, _CARD}
+    others = sorted(found.keys() - names)
+    plain = {name for name, entry in found.items() if entry.is_file(follow_symlinks=False)}
+    others += [f"a {name} that is no file" for name in sorted(names & found.keys() - plain)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        return f"it holds {', '.join(others[:3])}{more}"
+    missing = sorted(names - found.keys())
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    try:
+        expected = _read_config(folder)["sha256"]
+    except WeightsError:
+        return f"its {_CONFIG} is not one that crystalssl wrote"
+    with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+        written = _files.sha256_of(file) == expected
+    return "" if written else f"its {_WEIGHTS} is not the one that its {_CONFIG} was written with"
+
+
+def _delete(folder: Path) -> None:
+    """Delete former weights file by file, so that nothing else is, whatever it may be."""
+    try:
+        for name in (_CARD, _CONFIG, _WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError as error:
+        warnings.warn(f"the former weights were not all deleted ({error}); what is left is {folder}", stacklevel=2)
