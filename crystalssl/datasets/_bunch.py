@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Bunch
 
 
-def package(
+def make_bunch(
     structures: list[Structure],
     target: np.ndarray | pd.DataFrame | None,
     target_name: str | list[str],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.datasets._bunch import package
+from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._files import read_verified
 from crystalssl.datasets._registry import DatasetEntry, check_name, load_registry
 from crystalssl.datasets._split_json import read_split_json
@@ -169,7 +169,7 @@ def _fetch(
     structures = columns["structure"]
     if len(structures) != entry.rows:
         raise DatasetError(f"{path} has {len(structures)} rows, but {entry.name} has {entry.rows}.")
-    return package(
+    return make_bunch(
         structures,
         np.array(columns[entry.target], dtype=bool if is_class else np.float64),
         entry.target,

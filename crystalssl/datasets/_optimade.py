@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from crystalssl._suggestions import did_you_mean
-from crystalssl.datasets._bunch import package
+from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._optimade_client import Answer, Query, databases_of, known_providers, session_type
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 
@@ -189,7 +189,7 @@ def fetch_optimade(
         )
     structures = [structure for answer in answers for structure in answer.structures]
     labels = {name: _column([values[name] for answer in answers for values in answer.values]) for name in targets}
-    return package(
+    return make_bunch(
         structures,
         _arrange(labels, target),
         target if isinstance(target, str) else list(targets),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl._suggestions import did_you_mean
-from crystalssl.datasets._bunch import package
+from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._registry import read_table
 from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.exceptions import DatasetError
@@ -108,7 +108,7 @@ def load_prototypes(
         keys = [(names[_TAGS.index("aflow")], s.reduced_formula) for names, s in zip(tags, structures, strict=True)]
         values = [float(labels.get(key) or "nan") for key in keys]
     known = np.flatnonzero(~np.isnan(values))
-    return package(
+    return make_bunch(
         [structures[row] for row in known],
         np.array(values)[known],
         target,
