@@ -144,7 +144,8 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
     names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "validation_fraction")
     here |= {name: config[name] for name in names}
     here |= config["encoder_params"] | config["task_params"]
-    for base in TASKS[config["method"]].__mro__:
+    task = TASKS[config["method"]]
+    for base in task.__mro__:
         parameters = inspect.signature(base).parameters.values()
         for parameter in parameters:
             if parameter.default is not parameter.empty:

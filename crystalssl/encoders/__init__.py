@@ -1,10 +1,14 @@
-"""Batch in, vectors of atoms, edges and crystals out. Adding an encoder: one file, one line here, one in `RECIPES`."""
+"""Batch in, vectors of atoms, edges and crystals out. Adding an encoder: one file, one line here, one in `RECIPES`.
+
+Encoders of other people are registered with :func:`register_encoder`, or found by entry points.
+"""
 
 from __future__ import annotations
 
-from crystalssl.encoders._base import LAYERS, Encoded, Encoder
+from crystalssl.encoders._base import LAYERS, Encoded, Encoder, Updated
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
+from crystalssl.encoders._registry import ENCODERS, register_encoder, resolve_encoder
 from crystalssl.encoders.alignn import ALIGNN
 from crystalssl.encoders.cgcnn import CGCNN
 from crystalssl.encoders.deepergatgnn import DeeperGATGNN
@@ -24,8 +28,11 @@ __all__ = [
     "Encoder",
     "GatedGCN",
     "MEGNet",
+    "Updated",
+    "register_encoder",
+    "resolve_encoder",
     "valence_electrons",
 ]
 
-ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN)}
-"""Encoders by the name that users pass as ``encoder=``."""
+for _encoder in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN):
+    register_encoder(_encoder)

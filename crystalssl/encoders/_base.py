@@ -100,6 +100,10 @@ class Encoder(nn.Module):
         self.readout = Readout(self.config["readout"], self.node_dim, edge_dim if self.pools_edges else None, state_dim)
         self.graph_dim = self.readout.out_dim
 
+    def __repr__(self) -> str:
+        # As it is constructed: it stands in the representation of estimators. Its layers are its children.
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
+
     def update(self, batch: Batch) -> Updated:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
         raise NotImplementedError

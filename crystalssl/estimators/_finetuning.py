@@ -17,8 +17,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
-from crystalssl.encoders import ENCODERS, Encoder
-from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.encoders import Encoder, resolve_encoder
+from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.estimators._network import PropertyNetwork, evaluate, release
 from crystalssl.graphs import CrystalGraphs
@@ -170,9 +170,9 @@ class FinetunedEstimator(CrystalEstimator):
         """Return a factory of encoders, the elements that its weights have seen, and the graphs of X."""
         source = self.pretrain
         if source is None:
-            encoder_class = ENCODERS[self.encoder or DEFAULT_ENCODER]
+            encoder_class, params = resolve_encoder(self.encoder or DEFAULT_ENCODER)
             graphs = self._to_graphs(X, encoder_class.recipe)
-            return lambda: encoder_class(**self._pooling(encoder_class)), set(), graphs
+            return lambda: encoder_class(**self._pooling(encoder_class, **params)), set(), graphs
         if isinstance(source, (str, os.PathLike)):
             loaded, config = load_encoder(source)
             graphs = self._to_graphs(X, loaded.recipe)
@@ -190,10 +190,8 @@ class FinetunedEstimator(CrystalEstimator):
             loaded = source.encoder_
             graphs = self._to_graphs(X, loaded.recipe)
             elements = set(source.elements_.tolist())
-        if self.encoder not in (None, loaded.name):
-            raise ValueError(
-                f"the pretrained weights are of the encoder {loaded.name!r}, not {self.encoder!r}; leave encoder=None"
-            )
+        if self.encoder is not None:
+            check_encoder(loaded, self.encoder)
 
         def build() -> Encoder:
             encoder = type(loaded)(**{**loaded.config, **self._pooling(type(loaded))})
@@ -202,9 +200,13 @@ class FinetunedEstimator(CrystalEstimator):
 
         return build, elements, graphs
 
-    def _pooling(self, encoder_class: type[Encoder]) -> dict[str, str]:
+    def _pooling(self, encoder_class: type[Encoder], **params: Any) -> dict[str, Any]:
         chosen = {"readout": self.readout, "layers": self.layers}
-        return {**encoder_class.pooling, **{name: value for name, value in chosen.items() if value is not None}}
+        return {
+            **encoder_class.pooling,
+            **params,
+            **{name: value for name, value in chosen.items() if value is not None},
+        }
 
     def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:
         with seeded(derive_seed(seed, 0)):

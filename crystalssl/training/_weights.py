@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 
 from crystalssl._suggestions import did_you_mean
 from crystalssl.encoders import ENCODERS, Encoder
-from crystalssl.exceptions import WeightsError
+from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
 from crystalssl.training._seeding import seeded
@@ -52,12 +52,15 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     ------
     FileExistsError
         If `folder` exists and is not a weights folder.
+    ValueError
+        If the class of the encoder bears the name of another one, which would be loaded in its place.
     WeightsError
         If it cannot be written, for instance because the disk is full. Weights that `folder` held are left.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
+    ENCODERS.check(type(encoder))
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
@@ -87,16 +90,13 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(source: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
     """Read a weights folder.
 
     Parameters
     ----------
     source : str or path
         Name of bundled weights, or a folder.
-    **changes
-        `readout` or `layers`, where they are to differ from those of pretraining. A readout that pretraining has not
-        trained starts from random weights.
 
     Returns
     -------
@@ -137,15 +137,14 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
                 f"{folder / 'model.safetensors'} was altered or truncated: its sha256 is {found}, config.json says "
                 f"{config['sha256']}; restore the file"
             )
-        if config["encoder"] not in ENCODERS:
-            raise WeightsError(
-                f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
-                f"{sorted(ENCODERS)}; update"
-            )
+        try:
+            encoder_class = ENCODERS[config["encoder"]]
+        except (NotRegisteredError, PluginError) as error:
+            raise WeightsError(f"{folder / 'config.json'} names an encoder that cannot be used: {error}") from error
         tensors = load_tensors(weights)
         _check_config(config, tensors)
         with seeded(0):  # initial weights must not move torch's global generator
-            encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
+            encoder = encoder_class(**config["encoder_params"])
         encoder.load_pretrained(tensors)
         if encoder.recipe.to_dict() != config["recipe"]:
             raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
