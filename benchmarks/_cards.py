@@ -152,6 +152,9 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
                 here.setdefault(parameter.name, parameter.default)
         if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
             break  # what it does not pass on to its base are no settings of the method
+    if here.pop("views", None) is None and hasattr(task, "default_view"):
+        for parameter in inspect.signature(task.default_view).parameters.values():
+            here.setdefault(parameter.name, parameter.default)
     rows = [[f"`{name}`", here[name], paper.get(name, "")] for name in here]
     return markdown(["setting", "here", "paper"] if paper else ["setting", "here", ""], rows)
 

@@ -138,7 +138,7 @@ class Registry(Mapping[str, Any]):
         return iter([*self._values])
 
     def __len__(self) -> int:
-        return len([*self])
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return f"<{self.kind}s: {', '.join(self.names())}>"

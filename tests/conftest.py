@@ -9,8 +9,12 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalssl import CrystalGraphTransformer
+from crystalssl.augment import AUGMENTATIONS
 from crystalssl.datasets import fetch_matbench, load_prototypes
+from crystalssl.encoders import ENCODERS
 from crystalssl.exceptions import DatasetError
+from crystalssl.graphs import RECIPES
+from crystalssl.pretext import TASKS
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +59,13 @@ def real_crystals(_crystals_and_targets):
 def real_graphs(real_crystals):
     """Their graphs, as CGCNN reads them."""
     return CrystalGraphTransformer().transform(real_crystals[0])
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """What a test registers is gone after it."""
+    for registry in (ENCODERS, TASKS, AUGMENTATIONS, RECIPES):
+        monkeypatch.setattr(registry, "_values", dict(registry._values))
 
 
 @pytest.fixture

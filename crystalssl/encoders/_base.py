@@ -36,11 +36,21 @@ class Encoded(NamedTuple):
 
 
 class Updated(NamedTuple):
-    """What the layers of an encoder make of a batch, before the readout."""
+    """What the layers of an encoder make of a batch, before the readout.
 
-    nodes: list[Tensor]  # of the embedding and of every layer, each (n_atoms, ·)
-    edge: Tensor | None = None  # (n_edges, edge_dim), of the last layer
-    state: Tensor | None = None  # (n_crystals, ·)
+    Parameters
+    ----------
+    nodes : list of Tensor of shape (n_atoms, ·)
+        Vectors of the atoms after the embedding and after every layer.
+    edge : Tensor of shape (n_edges, edge_dim) or None, default=None
+        Vectors of the edges after the last layer.
+    state : Tensor of shape (n_crystals, ·) or None, default=None
+        The crystals' own state.
+    """
+
+    nodes: list[Tensor]
+    edge: Tensor | None = None
+    state: Tensor | None = None
 
 
 class Encoder(nn.Module):

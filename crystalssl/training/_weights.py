@@ -61,7 +61,9 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
     ENCODERS.check(type(encoder))
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
+    # Copies, because layers of other people share weights (PyG's SchNet), which the format refuses.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()}
+    weights = save_tensors(state)
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
         "format": _FORMAT,

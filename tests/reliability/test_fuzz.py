@@ -31,7 +31,8 @@ from crystalssl.datasets._split_json import read_split_json
 from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.graphs import check_structures
 from crystalssl.training import load_encoder
-from crystalssl.training._pretrain import pretrain
+
+from ..training.pretraining import pretrain
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
