@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils._param_validation import InvalidParameterError
 
 from crystalssl._suggestions import did_you_mean
 
@@ -163,6 +164,8 @@ def construct(kind: str, cls: Any, params: dict[str, Any]) -> Any:
     """
     try:
         return cls(**params)
+    except InvalidParameterError:  # a TypeError too, which says what is wrong
+        raise
     except TypeError as error:
         known = {*inspect.signature(cls).parameters}
         if hasattr(cls, "default_view"):  # to which some tasks pass on what they do not know

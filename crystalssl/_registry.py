@@ -138,7 +138,9 @@ class Registry(Mapping[str, Any]):
         return iter([*self._values])
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        with warnings.catch_warnings():  # a list asks for the length first, and would warn twice
+            warnings.simplefilter("ignore", PluginWarning)
+            return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return f"<{self.kind}s: {', '.join(self.names())}>"

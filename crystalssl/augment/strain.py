@@ -31,7 +31,7 @@ class RandomStrain(Augmentation):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a perturbed copy of `batch`."""
-        strain = torch.randn(batch.cell.shape, generator=generator, device=batch.cell.device) * self.sigma
+        strain = torch.empty_like(batch.cell).normal_(std=self.sigma, generator=generator)
         strain = (strain + strain.mT) / 2
         moved = torch.bmm(batch.pos[:, None], strain[batch.batch])[:, 0]
         strained = shallow_copy(batch, pos=batch.pos + moved, cell=batch.cell + batch.cell @ strain)
