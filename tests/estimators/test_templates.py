@@ -70,9 +70,8 @@ def test_name_class_and_template_pretrain_alike(graphs, nets):
     assert same(by_name, embedder(BYOL, NetA, hidden_dim=8, n_layers=1, projection_dim=16))
     assert same(by_name, embedder(BYOL(projection_dim=16), NetA(hidden_dim=8, n_layers=1)))
     # Parameters of the estimator replace those of a template.
-    assert same(
-        by_name, embedder(BYOL(projection_dim=4), NetA(hidden_dim=4), hidden_dim=8, n_layers=1, projection_dim=16)
-    )
+    replaced = {"hidden_dim": 8, "n_layers": 1, "projection_dim": 16}
+    assert same(by_name, embedder(BYOL(projection_dim=4), NetA(hidden_dim=4), **replaced))
     assert not same(by_name, embedder(BYOL(projection_dim=4), NetA(hidden_dim=8, n_layers=1)))
     assert by_name.config_["method"] == "byol"
     assert by_name.config_["task_params"]["projection_dim"] == 16
@@ -170,6 +169,14 @@ def test_hash_and_file_of_an_estimator_do_not_depend_on_the_weights_of_a_templat
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.fixture
+def as_in_a_notebook(monkeypatch):
+    """Classes of this file reach other processes as those of a notebook do, by value."""
+    for cls in (NetA, NetB):
+        monkeypatch.setattr(cls, "__module__", "__main__")
+
+
+@pytest.mark.usefixtures("as_in_a_notebook")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_encoders_of_other_people(graphs, X, y, nets, n_jobs):
     pipeline = Pipeline(
@@ -323,7 +330,7 @@ def test_folder_of_a_method_that_is_not_registered(graphs, tmp_path):
     assert loaded.transform(graphs).tobytes() == embedder.transform(graphs).tobytes()
     assert loaded.method == "mine"
     # What pretraining was is missed where it is to go on.
-    with pytest.raises(ValueError, match="'method' parameter must be .* Got 'mine'"):
+    with pytest.raises(ValueError, match=r"'method' parameter must be .* Got 'mine'"):
         loaded.set_params(continue_training=True).fit(graphs)
     register_task(Mine)
     assert len(loaded.set_params(max_epochs=1).fit(graphs).history_) == 1
