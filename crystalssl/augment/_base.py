@@ -44,6 +44,8 @@ class Compose(Augmentation):
         In the order of application.
     """
 
+    name = "compose"
+
     def __init__(self, augmentations: Sequence[Augmentation]):
         self.augmentations = list(augmentations)
 
@@ -52,15 +54,6 @@ class Compose(Augmentation):
         for augmentation in self.augmentations:
             batch = augmentation(batch, generator)
         return batch
-
-    def to_config(self) -> list:
-        """Return a list of what the augmentations are as JSON values.
-
-        Returns
-        -------
-        list of dict
-        """
-        return [augmentation.to_config() for augmentation in self.augmentations]
 
 
 def recompute_distances(batch: Batch) -> Tensor:

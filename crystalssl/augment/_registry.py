@@ -47,6 +47,8 @@ def resolve_view(view: Any) -> Augmentation:
     params: dict[str, Any] = {}
     if isinstance(view, dict) and view.keys() <= {"name", "params"}:
         view, params = view.get("name"), view.get("params", {})
+        if view == Compose.name:  # which is not registered: in a list it stands for itself
+            return Compose([resolve_view(part) for part in params["augmentations"]])
     check_registered("views", view, AUGMENTATIONS)
     if isinstance(view, Augmentation):
         return view

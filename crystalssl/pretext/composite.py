@@ -148,6 +148,8 @@ def _part(task: Any, **params: Any) -> PretextTask:
         raise ValueError(_refusal(task)) from error
     if part.needs_labels or isinstance(part, Composite):
         raise ValueError(_refusal(part.name))
+    if part.n_labels_param is not None and part.config[part.n_labels_param]:
+        raise ValueError(f"a composite has no labels; leave {part.n_labels_param} out of {part!r}")
     return part
 
 

@@ -174,6 +174,10 @@ def test_views_are_chosen(name):
     assert views([["strain"], ["mask-atoms"]]) == [strained, masked]
     assert views([[], ["mask-atoms", EdgeMasking(0.3)]]) == [Compose([]), Compose([masked, EdgeMasking(0.3)])]
     assert views({"name": "strain", "params": {"sigma": 0.1}}) == [RandomStrain(0.1)] * 2
+    # What is stored as JSON reads as it was.
+    both = Compose([strained, masked])
+    for given in ([both, masked], [both, both], [[both], [masked]], both, [both]):
+        assert resolve_task(json.loads(json.dumps(TASKS[name](views=given).to_config()))).views == views(given)
     assert views(None) == TASKS[name]().views
 
 
@@ -237,6 +241,7 @@ def test_composite_of_templates_is_that_of_names():
         ({"tasks": [SPMatBarlow()]}, "cannot hold the task 'spmat-barlow'"),
         ({"tasks": [Composite()]}, "cannot hold the task 'composite'"),
         ({"tasks": [GIN]}, "cannot hold the task <class"),
+        ({"tasks": [Joint(n_properties=2)]}, "a composite has no labels; leave n_properties out of Joint"),
         ({"tasks": {"byol": 1.0}, "params": {"byol": {"momentum": 2}}}, "momentum must lie between 0 and 1"),
     ],
 )
