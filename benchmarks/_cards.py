@@ -144,13 +144,17 @@ def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]
     names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "validation_fraction")
     here |= {name: config[name] for name in names}
     here |= config["encoder_params"] | config["task_params"]
-    for base in TASKS[config["method"]].__mro__:
+    task = TASKS[config["method"]]
+    for base in task.__mro__:
         parameters = inspect.signature(base).parameters.values()
         for parameter in parameters:
             if parameter.default is not parameter.empty:
                 here.setdefault(parameter.name, parameter.default)
         if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
             break  # what it does not pass on to its base are no settings of the method
+    if here.pop("views", None) is None and hasattr(task, "default_view"):
+        for parameter in inspect.signature(task.default_view).parameters.values():
+            here.setdefault(parameter.name, parameter.default)
     rows = [[f"`{name}`", here[name], paper.get(name, "")] for name in here]
     return markdown(["setting", "here", "paper"] if paper else ["setting", "here", ""], rows)
 

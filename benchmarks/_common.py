@@ -164,6 +164,8 @@ def settings_id(estimator: Any, *more: Any) -> str:
         "precision",
     ):
         params.pop(name, None)
+    if params.get("views", ...) is None:  # a parameter that older results do not have
+        del params["views"]
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
 
 

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import InvalidParameterError, StrOptions, make_constraint
+from sklearn.utils._param_validation import InvalidParameterError, Options, StrOptions, make_constraint
 
+from crystalssl._registry import Registry
 from crystalssl._suggestions import did_you_mean
+
+
+class Registered(StrOptions):
+    """Constraint on what a registry knows when a value is checked: a name, or what may be given in place of one.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where names are looked up.
+    """
+
+    def __init__(self, registry: Registry):
+        super(Options, self).__init__()  # without the fixed options of a StrOptions
+        self.registry = registry
+
+    @property
+    def options(self) -> set[str]:
+        """The names of now."""
+        return set(self.registry.names())
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether a value is known."""
+        return val in self.registry if isinstance(val, str) else self.registry.accepts(val)
+
+    def __str__(self) -> str:
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}, {self.registry.others}"
+
+
+def check_registered(parameter: str, value: Any, registry: Registry) -> None:
+    """Raise InvalidParameterError if a registry does not know what was given for a parameter."""
+    constraint = Registered(registry)
+    if not constraint.is_satisfied_by(value):
+        hint = did_you_mean(value, constraint.options)
+        raise InvalidParameterError(f"The {parameter!r} parameter must be {constraint}. Got {value!r} instead.{hint}")
+
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -20,7 +56,7 @@ else:
         return lambda function: function
 
 
-__all__ = ["PackageEstimator", "with_parameters"]
+__all__ = ["PackageEstimator", "Registered", "check_registered", "with_parameters"]
 
 C = TypeVar("C", bound=type)
 
@@ -111,9 +147,33 @@ class PackageEstimator(BaseEstimator):
                 )
         return super().set_params(**params)
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        encoder: Any = state.get("encoder")
+        if not isinstance(encoder, type) and hasattr(encoder, "config"):
+            # The weights of a template are not used: neither a file nor the key of a cache depends on them.
+            state["encoder"] = _Template(type(encoder), encoder.config)
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state.get("encoder"), _Template):
+            state = {**state, "encoder": state["encoder"].build()}
         super().__setstate__(state)
         # A file of an earlier version lacks the parameters that have come since; they had their defaults.
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if parameter.default is not parameter.empty and name not in self.__dict__:
                 setattr(self, name, parameter.default)
+
+
+class _Template(NamedTuple):
+    """An encoder without its weights."""
+
+    cls: type
+    config: dict[str, Any]
+
+    def build(self) -> Any:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):  # initial weights must not move torch's global generator
+            torch.manual_seed(0)
+            return self.cls(**self.config)

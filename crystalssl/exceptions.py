@@ -11,6 +11,9 @@ __all__ = [
     "DatasetError",
     "InvalidStructureError",
     "NotACrystalError",
+    "NotRegisteredError",
+    "PluginError",
+    "PluginWarning",
     "RecipeMismatchError",
     "ResultsError",
     "SkippedStructureWarning",
@@ -46,6 +49,17 @@ class NotACrystalError(InvalidStructureError, TypeError):
     """An item is of a type that cannot be read as a crystal."""
 
 
+class NotRegisteredError(CrystalSSLError, KeyError):
+    """There is no encoder, pretext task or augmentation of that name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show it in quotes
+
+
+class PluginError(CrystalSSLError, ImportError):
+    """An installed package declares an encoder, a pretext task or an augmentation that cannot be imported or used."""
+
+
 class RecipeMismatchError(CrystalSSLError, ValueError):
     """Graphs were built with another recipe (cutoff, number of neighbours) than the one needed."""
 
@@ -64,3 +78,7 @@ class ResultsError(CrystalSSLError, OSError):
 
 class SkippedStructureWarning(UserWarning):
     """Crystals were left out because they are invalid; ``errors_`` or ``report`` lists them."""
+
+
+class PluginWarning(UserWarning):
+    """An installed package declares something that cannot be imported or used; it is left out of a listing."""

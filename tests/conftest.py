@@ -11,8 +11,12 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalssl import CrystalGraphTransformer
+from crystalssl.augment import AUGMENTATIONS
 from crystalssl.datasets import fetch_matbench, load_prototypes
+from crystalssl.encoders import ENCODERS
 from crystalssl.exceptions import DatasetError
+from crystalssl.graphs import RECIPES
+from crystalssl.pretext import TASKS
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,6 +97,13 @@ def gradient_norms(monkeypatch):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
     return norms
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """What a test registers is gone after it."""
+    for registry in (ENCODERS, TASKS, AUGMENTATIONS, RECIPES):
+        monkeypatch.setattr(registry, "_values", dict(registry._values))
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Work:
     def embedder(self, seed: int = 0, **params: Any) -> PretrainedCrystalEmbedder:
         params = {"max_epochs": self.n_epochs, **params}
         return PretrainedCrystalEmbedder(
-            weights=None, hidden_dim=16, n_layers=2, batch_size=32, random_state=seed, device="cpu", **params
+            "barlow", weights=None, hidden_dim=16, n_layers=2, batch_size=32, random_state=seed, device="cpu", **params
         )
 
     def regressor(self) -> CrystalSSLRegressor:

@@ -40,7 +40,7 @@ def time_pretraining(crystals: Crystals, pace: Pace, threads: list[int], size: i
 
 def pretraining_epoch(method: str, encoder: Encoder, batches: list[Batch]) -> Callable[[], None]:
     """Return a function that pretrains an encoder on all batches once."""
-    task = TASKS[method](encoder).train()
+    task = TASKS[method]().bind(encoder).train()
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
 
@@ -56,7 +56,7 @@ def pretraining_epoch(method: str, encoder: Encoder, batches: list[Batch]) -> Ca
 def check_views(encoder: Encoder, batch: Batch) -> str:
     """Check that the step encodes two views of every crystal, with all its edges."""
     seen: list[tuple[int, int]] = []
-    task = TASKS["barlow"](encoder).train()
+    task = TASKS["barlow"]().bind(encoder).train()
     encoder.register_forward_pre_hook(lambda module, args: seen.append((args[0].num_graphs, len(args[0].distance))))
     task(batch, torch.Generator().manual_seed(0))
     n_graphs, n_edges = (sum(numbers) for numbers in zip(*seen, strict=True))

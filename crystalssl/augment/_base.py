@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-__all__ = ["Augmentation", "Compose", "recompute_distances"]
+from crystalssl._config import Configured
+
+__all__ = ["Augmentation", "Compose", "recompute_distances", "shallow_copy"]
 
 
-class Augmentation:
+class Augmentation(Configured):
     """Base class: batch in, perturbed batch out; the input stays as it is.
 
-    A subclass sets `name`, takes JSON values in its constructor, stores them under their own names, and writes
-    ``__call__(batch, generator)``, which returns a shallow copy of the batch with some tensors replaced.
+    A subclass sets `name`, takes JSON values in its constructor, which are recorded as `config`, and writes
+    ``__call__(batch, generator)``, which returns a :func:`shallow_copy` of the batch with some tensors replaced.
     """
 
-    name: ClassVar[str]
+    def __init__(self) -> None:
+        pass  # of a subclass without parameters, which are recorded too
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a perturbed copy of `batch`, drawn from `generator` (on the batch's device)."""
@@ -27,13 +30,9 @@ class Augmentation:
 
     def __eq__(self, other: object) -> bool:
         # Equal augmentations make views that tasks on the same encoder can share.
-        return type(self) is type(other) and vars(self) == vars(other)
+        return type(self) is type(other) and self.config == other.config
 
-    __hash__ = None  # type: ignore[assignment]  # their parameters can be set
-
-    def __repr__(self) -> str:
-        params = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
-        return f"{type(self).__name__}({params})"
+    __hash__ = None  # type: ignore[assignment]  # their parameters may be lists
 
 
 class Compose(Augmentation):
@@ -77,7 +76,19 @@ def recompute_distances(batch: Batch) -> Tensor:
 
 
 def shallow_copy(batch: Batch, **replaced: Any) -> Batch:
-    """Return a batch that shares all tensors with `batch` but those given."""
+    """Return a batch that shares all tensors with another but those given.
+
+    Parameters
+    ----------
+    batch : Batch
+        It stays as it is.
+    **replaced
+        New tensors by name.
+
+    Returns
+    -------
+    Batch
+    """
     copy = batch.__copy__()
     copy._num_graphs = batch._num_graphs  # PyG keeps it outside the stores that it copies
     for name, value in replaced.items():

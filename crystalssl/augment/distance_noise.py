@@ -6,10 +6,12 @@ import torch
 from torch_geometric.data import Batch
 
 from crystalssl.augment._base import Augmentation, shallow_copy
+from crystalssl.augment._registry import register_augmentation
 
 __all__ = ["NeighborDistanceNoising"]
 
 
+@register_augmentation
 class NeighborDistanceNoising(Augmentation):
     """Graph-level neighbor distance noising (GNDN): add uniform noise to every edge's length, after the graph is built.
 

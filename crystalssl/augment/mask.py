@@ -6,10 +6,12 @@ import torch
 from torch_geometric.data import Batch
 
 from crystalssl.augment._base import Augmentation, bernoulli, check_rate, shallow_copy
+from crystalssl.augment._registry import register_augmentation
 
 __all__ = ["AtomMasking", "EdgeMasking"]
 
 
+@register_augmentation
 class AtomMasking(Augmentation):
     """Hide the element of randomly chosen atoms (atomic number 0, whose features are all zero).
 
@@ -35,6 +37,7 @@ class AtomMasking(Augmentation):
         return shallow_copy(batch, z=batch.z.masked_fill(bernoulli(batch.z.numel(), self.rate, generator), 0))
 
 
+@register_augmentation
 class EdgeMasking(Augmentation):
     """Hide the length of randomly chosen edges (infinite distance, which no Gaussian of the expansion reaches).
 

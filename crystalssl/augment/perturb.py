@@ -6,10 +6,12 @@ import torch
 from torch_geometric.data import Batch
 
 from crystalssl.augment._base import Augmentation, recompute_distances, shallow_copy
+from crystalssl.augment._registry import register_augmentation
 
 __all__ = ["GaussianPerturbation", "RandomPerturbation"]
 
 
+@register_augmentation
 class RandomPerturbation(Augmentation):
     """Move every atom by the same distance, each in a random direction; edges are kept, their lengths recomputed.
 
@@ -37,6 +39,7 @@ class RandomPerturbation(Augmentation):
         return _moved(batch, torch.nn.functional.normalize(step, dim=1).mul_(self.distance))
 
 
+@register_augmentation
 class GaussianPerturbation(Augmentation):
     """Move every atom by a normally distributed step; edges are kept, their lengths recomputed.
 

@@ -1,12 +1,14 @@
-"""Batch in, vectors of atoms, edges and crystals out. Adding an encoder: one file, one line here, one in `RECIPES`."""
+"""Batch in, vectors of atoms, edges and crystals out. Adding an encoder: one file, one line here, one in `RECIPES`.
+
+Encoders of other people are registered with :func:`register_encoder`, or found by entry points.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from crystalssl.encoders._base import LAYERS, Encoded, Encoder
+from crystalssl.encoders._base import LAYERS, Encoded, Encoder, Updated
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
+from crystalssl.encoders._registry import ENCODERS, register_encoder, resolve_encoder
 from crystalssl.encoders.alignn import ALIGNN
 from crystalssl.encoders.cgcnn import CGCNN
 from crystalssl.encoders.deepergatgnn import DeeperGATGNN
@@ -26,25 +28,11 @@ __all__ = [
     "Encoder",
     "GatedGCN",
     "MEGNet",
+    "Updated",
+    "register_encoder",
     "resolve_encoder",
     "valence_electrons",
 ]
 
-ENCODERS: dict[str, type[Encoder]] = {cls.name: cls for cls in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN)}
-"""Encoders by the name that users pass as ``encoder=``."""
-
-
-def resolve_encoder(encoder: str) -> tuple[type[Encoder], dict[str, Any]]:
-    """Return the class that a name means, and the parameters that differ from its defaults.
-
-    Parameters
-    ----------
-    encoder : str
-        Key of `ENCODERS`.
-
-    Returns
-    -------
-    encoder_class : type
-    params : dict
-    """
-    return ENCODERS[encoder], {}
+for _encoder in (CGCNN, MEGNet, DeeperGATGNN, ALIGNN, GIN, GatedGCN):
+    register_encoder(_encoder)

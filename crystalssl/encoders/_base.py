@@ -36,11 +36,21 @@ class Encoded(NamedTuple):
 
 
 class Updated(NamedTuple):
-    """What the layers of an encoder make of a batch, before the readout."""
+    """What the layers of an encoder make of a batch, before the readout.
 
-    nodes: list[Tensor]  # of the embedding and of every layer, each (n_atoms, ·)
-    edge: Tensor | None = None  # (n_edges, edge_dim), of the last layer
-    state: Tensor | None = None  # (n_crystals, ·)
+    Parameters
+    ----------
+    nodes : list of Tensor of shape (n_atoms, ·)
+        Vectors of the atoms after the embedding and after every layer.
+    edge : Tensor of shape (n_edges, edge_dim) or None, default=None
+        Vectors of the edges after the last layer.
+    state : Tensor of shape (n_crystals, ·) or None, default=None
+        The crystals' own state.
+    """
+
+    nodes: list[Tensor]
+    edge: Tensor | None = None
+    state: Tensor | None = None
 
 
 class Encoder(nn.Module):
@@ -99,6 +109,10 @@ class Encoder(nn.Module):
         self.edge_dim = edge_dim
         self.readout = Readout(self.config["readout"], self.node_dim, edge_dim if self.pools_edges else None, state_dim)
         self.graph_dim = self.readout.out_dim
+
+    def __repr__(self) -> str:
+        # As it is constructed: it stands in the representation of estimators. Its layers are its children.
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
 
     def update(self, batch: Batch) -> Updated:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""

@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crystalssl._parameters import PackageEstimator
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
+from crystalssl._parameters import PackageEstimator, Registered
+from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, resolve_encoder
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
 from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import MAX_SEED
 
-__all__ = ["CrystalEstimator", "check_known_elements", "draw_seed"]
+__all__ = ["CrystalEstimator", "check_encoder", "check_known_elements", "draw_seed"]
 
 
 class CrystalEstimator(PackageEstimator):
     """Base class of estimators that train an encoder, whose X is a collection of crystals."""
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
-        "encoder": [StrOptions(set(ENCODERS)), None],
+        "encoder": [Registered(ENCODERS), None],
         "readout": [StrOptions(set(READOUTS)), None],
         "layers": [StrOptions(set(LAYERS)), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -67,6 +67,35 @@ def check_known_elements(graphs: CrystalGraphs, elements: set[int]) -> None:
     index = int(np.searchsorted(graphs.atom_offsets, unknown.argmax(), side="right")) - 1
     atoms = slice(graphs.atom_offsets[index], graphs.atom_offsets[index + 1])
     check_elements(graphs.atomic_numbers[atoms], elements, index)
+
+
+def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any) -> None:
+    """Raise ValueError if weights are of another encoder than the one that a user wants.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights' encoder.
+    config : dict
+        Its parameters.
+    wanted : str, type, Encoder or None
+        As taken by :func:`crystalssl.encoders.resolve_encoder`; None leaves the choice to the weights.
+    **params
+        Parameters that it should have.
+    """
+    if wanted is not None:
+        cls, own = resolve_encoder(wanted)
+        if cls.name != name:
+            raise ValueError(
+                f"the pretrained weights are of the encoder {name!r}, not {cls.name!r}; leave encoder=None"
+            )
+        params = {**{key: value for key, value in own.items() if key not in ("readout", "layers")}, **params}
+    for key, value in params.items():
+        if config.get(key) != value:
+            raise ValueError(
+                f"{key}={value!r} has no effect: the pretrained {name!r} has {key}={config.get(key)!r}; leave it out, "
+                "or start without weights"
+            )
 
 
 def draw_seed(random_state: np.random.RandomState) -> int:

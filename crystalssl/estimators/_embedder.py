@@ -12,18 +12,20 @@ import torch
 from joblib import Memory
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
+from crystalssl._config import to_json
 from crystalssl._version import __version__
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
-from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.augment import Augmentation
+from crystalssl.encoders import LAYERS, READOUTS, Encoder, resolve_encoder
+from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed
 from crystalssl.estimators._network import infer
 from crystalssl.exceptions import WeightsError
-from crystalssl.pretext import TASKS
+from crystalssl.pretext import PretextTask, resolve_task
 from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
-from crystalssl.training._pretrain import make_task
+from crystalssl.training._pretrain import key_of, make_task
 from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import bundled_folder, state_as_numpy
 
@@ -38,12 +40,14 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     Parameters
     ----------
-    method : str, default="barlow"
-        Pretext task, one of those in :data:`crystalssl.pretext.TASKS`: "barlow" and "simsiam" (Crystal Twins), "cdssl",
-        "spmat-simclr" and "spmat-barlow" (SPMat), "dssl", "dssl-ve" and "dssl-as" (DSSL), "joint" (the package's own),
-        "simclr", "mask", "cosine", and others that are parts of these.
-    encoder : str or None, default=None
-        Name of the encoder; None takes the one of the method's paper.
+    method : str, PretextTask or type, default="joint"
+        Pretext task: its name, its class, or an instance as a template. The names are those in
+        :data:`crystalssl.pretext.TASKS`: "joint" (the package's own), "barlow" and "simsiam" (Crystal Twins), "cdssl",
+        "spmat-simclr" and "spmat-barlow" (SPMat), "dssl", "dssl-ve" and "dssl-as" (DSSL), "simclr", "byol", "mask",
+        "cosine", "composite", others that are parts of these, and those that were registered.
+    encoder : str, Encoder, type or None, default=None
+        Encoder: its name, its class, or an instance as a template, whose weights are not used. None takes the one of
+        the method's paper.
     weights : "bundled", path or None, default="bundled"
         Weights to load: those of the method that ship with crystalssl, a folder written by :meth:`save_pretrained`, or
         None to pretrain from random ones. A folder called "bundled", or by the name of a method, is ``"./bundled"``.
@@ -56,12 +60,18 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Whether `transform` pools the outputs of all layers side by side, or those of the last one, as pretraining does;
         None takes what the encoder declares.
     hidden_dim, n_layers : int or None, default=None
-        Width and depth of the encoder, where ``weights=None``; None takes the encoder's defaults.
+        Width and depth of the encoder, where ``weights=None``; None takes the encoder's defaults. They are refused
+        where weights of another width or depth are loaded.
     encoder_params : dict or None, default=None
-        Further parameters of the encoder, where ``weights=None``.
+        Further parameters of the encoder, likewise.
     projection_dim, perturbation, atom_masking, edge_masking : default=None
         Parameters that several methods share: width of the projections that views are compared in, displacement of
-        every atom in Å, share of atoms and of edges that are masked. None takes the method's default.
+        every atom in Å, share of atoms and of edges that are masked. None takes the method's default. They are refused
+        where they have no effect, as are `views` and `task_params`.
+    views : str, Augmentation, type, list of these, pair of lists, or None, default=None
+        How the views are made, for methods that compare two: augmentations, by name, class or instance, in the order of
+        application; two lists make two different views. It replaces `perturbation`, `atom_masking` and `edge_masking`.
+        None takes the method's own.
     task_params : dict or None, default=None
         Further parameters of the method, e.g. ``{"sigma": 0.1}`` of CDSSL.
     max_epochs : int, default=15
@@ -83,7 +93,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         the very weights it would have had. It stays when training is done.
     memory : path, joblib.Memory or None, default=None
         Cache of pretrainings, keyed by the content of the corpus and all settings, so that cross-validation and grid
-        search pretrain once on the same crystals.
+        search pretrain once on the same crystals. Of classes that other people bring, their own methods are part of the
+        key, and what these call is not: clear the cache when that changes.
     device : str, default="auto"
         Torch device; "auto" is the GPU if there is one.
     precision : {"highest", "high", "medium"}, default="highest"
@@ -101,6 +112,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     ----------
     encoder_ : Encoder
         The pretrained torch module, on the CPU, with the readout of pretraining.
+    embedding_ : Encoder
+        The same with the readout of `transform`.
     config_ : dict
         Method, encoder, elements and settings, as saved in config.json.
     history_ : list of dict
@@ -135,7 +148,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **CrystalEstimator._parameter_constraints,
-        "method": [StrOptions(set(TASKS))],
+        "method": [str, PretextTask, type],  # whether there is such a name is known where it is used
         "weights": [str, os.PathLike, None],
         "continue_training": ["boolean"],
         "hidden_dim": [Interval(Integral, 1, None, closed="left"), None],
@@ -145,6 +158,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "perturbation": [Interval(Real, 0, None, closed="left"), None],
         "atom_masking": [Interval(Real, 0, 1, closed="both"), None],
         "edge_masking": [Interval(Real, 0, 1, closed="both"), None],
+        "views": [str, Augmentation, type, dict, list, tuple, None],
         "task_params": [dict, None],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "checkpoint": [str, os.PathLike, None],
@@ -153,9 +167,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def __init__(
         self,
-        method: str = "barlow",
+        method: Any = "joint",
         *,
-        encoder: str | None = None,
+        encoder: Any = None,
         weights: str | os.PathLike | None = "bundled",
         continue_training: bool = False,
         readout: str | None = None,
@@ -167,6 +181,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         perturbation: float | None = None,
         atom_masking: float | None = None,
         edge_masking: float | None = None,
+        views: Any = None,
         task_params: dict[str, Any] | None = None,
         max_epochs: int = 15,
         batch_size: int = 128,
@@ -195,6 +210,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.perturbation = perturbation
         self.atom_masking = atom_masking
         self.edge_masking = edge_masking
+        self.views = views
         self.task_params = task_params
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -237,73 +253,96 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self._validate_params()
         if y is not None:
             check_consistent_length(X, y)
-        loaded, config = (None, {}) if self.weights is None else self._load(self.weights)
-        if loaded is None or self.continue_training:
-            return self._set_fitted(*self._pretrain(X, y, loaded, config.get("elements", ())))
+        if self.weights is None:
+            return self._set_fitted(*self._pretrain(X, y, None, ()))
+        loaded, config = self._load(self.weights)
+        if self.continue_training:
+            return self._set_fitted(*self._pretrain(X, y, loaded, config["elements"]))
+        for name, value in self._task_params().items():
+            raise ValueError(
+                f"{name}={value!r} has no effect where weights are loaded and not trained; leave it out, or set "
+                "weights=None or continue_training=True"
+            )
         return self._set_fitted(loaded, config, [])
 
     def _load(self, weights: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
-        bundled = weights == "bundled"
-        encoder, config = load_encoder(bundled_folder(self.method) if bundled else weights)
-        if self.encoder not in (None, encoder.name):
-            name = self.method if bundled else os.fspath(weights)
-            raise ValueError(f"the weights {name!r} are of the encoder {encoder.name!r}, not {self.encoder!r}")
+        folder = bundled_folder(resolve_task(self.method).name) if weights == "bundled" else weights
+        encoder, config = load_encoder(folder)
+        check_encoder(encoder.name, encoder.config, self.encoder, **self._encoder_params())
         return encoder, config
+
+    def _encoder_params(self) -> dict[str, Any]:
+        return _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
+
+    def _task_params(self) -> dict[str, Any]:
+        names = ("projection_dim", "perturbation", "atom_masking", "edge_masking", "views")
+        return _given(**{name: getattr(self, name) for name in names}) | (self.task_params or {})
+
+    def _template(self, y: Any) -> tuple[PretextTask, np.ndarray | None]:
+        """Return the task without weights, and the labels that it learns from."""
+        task = resolve_task(self.method, **self._task_params())
+        labels = task.encode_labels(y)
+        if task.n_labels_param is not None:
+            n_labels = 0 if labels is None else labels.shape[1]
+            if task.config[task.n_labels_param] not in (0, n_labels):
+                raise ValueError(
+                    f"{task.n_labels_param}={task.config[task.n_labels_param]!r}, but y has {n_labels} columns; leave "
+                    "it out, it follows from y"
+                )
+            task = resolve_task(task, **{task.n_labels_param: n_labels})
+        return task, labels
 
     def _pretrain(
         self, X: Any, y: Any, start: Encoder | None, known: Iterable[int]
     ) -> tuple[Encoder, dict[str, Any], list[dict[str, Any]]]:
         """Return encoder, config and history of pretraining on X, from an encoder that knows some elements or none."""
-        task = TASKS[self.method]
+        template, labels = self._template(y)
         if start is None:
-            name = self.encoder or task.encoder_name
-            params = _given(hidden_dim=self.hidden_dim, n_layers=self.n_layers) | (self.encoder_params or {})
+            encoder_class, params = resolve_encoder(self.encoder or template.encoder_name)
+            params, state = {**params, **self._encoder_params()}, None
         else:
-            name, params = start.name, start.config
-        labels = task.encode_labels(y)
-        task_params = _given(
-            projection_dim=self.projection_dim,
-            perturbation=self.perturbation,
-            atom_masking=self.atom_masking,
-            edge_masking=self.edge_masking,
-        ) | (self.task_params or {})
-        if task.n_labels_param is not None:
-            task_params[task.n_labels_param] = 0 if labels is None else labels.shape[1]
-        with seeded(0):  # initial weights must not move torch's global generator
-            probe = make_task(self.method, name, params, task_params)
-        graphs = self._to_graphs(X, ENCODERS[name].recipe)
+            encoder_class, params, state = type(start), start.config, state_as_numpy(start)
+        seed = draw_seed(check_random_state(self.random_state))
+        task = make_task(template, encoder_class, params, state, seed)
+        key = key_of(task, state)
+        graphs = self._to_graphs(X, task.encoder.recipe)
         if len(graphs) < 4:
             raise ValueError(f"pretraining compares crystals: {len(graphs)} are too few, give at least 4")
-        probe.check_elements(graphs.elements)
+        task.check_elements(graphs.elements)
         settings: dict[str, Any] = {
-            "task_params": task_params,
             "max_epochs": int(self.max_epochs),
             "batch_size": int(self.batch_size),
             "learning_rate": float(self.learning_rate),
             "weight_decay": float(self.weight_decay),
             "gradient_clip": self.gradient_clip,
             "validation_fraction": float(self.validation_fraction),
-            "seed": draw_seed(check_random_state(self.random_state)),
+            "seed": seed,
             "precision": self.precision,
         }
         memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
-        cached = check_memory(memory).cache(pretrain, ignore=["checkpoint", "verbose"])
-        state, history = cached(
+        cached = check_memory(memory).cache(pretrain, ignore=["task", "checkpoint", "verbose"])
+        weights, history = cached(
+            task,
             graphs,
             labels,
-            method=self.method,
-            encoder=name,
-            encoder_params=params,
-            encoder_state=None if start is None else state_as_numpy(start),
+            key=key,
             device=resolve_device(self.device),
             checkpoint=None if self.checkpoint is None else os.fspath(self.checkpoint),
             verbose=self.verbose,
             **settings,
         )
-        encoder = probe.encoder
-        encoder.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in state.items()})
-        elements = sorted({*graphs.elements, *known})
-        return encoder, {"method": self.method, "elements": elements, "n_crystals": len(graphs), **settings}, history
+        # What was found in the cache was not trained here.
+        encoder = task.encoder.cpu()
+        encoder.zero_grad(set_to_none=True)
+        encoder.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()})
+        config = {
+            "method": task.name,
+            "elements": sorted({*graphs.elements, *known}),
+            "n_crystals": len(graphs),
+            "task_params": to_json(task.config),
+            **settings,
+        }
+        return encoder, config, history
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -311,20 +350,32 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return tags
 
     def _set_fitted(self, encoder: Any, config: dict[str, Any], history: list) -> PretrainedCrystalEmbedder:
-        self.encoder_ = encoder.eval()
+        embedding = self._embedding(encoder.eval())
+        self.encoder_ = encoder
+        self.embedding_ = embedding
         self.config_ = config
         self.elements_ = np.array(config["elements"])
         self.history_ = history
-        self.n_features_out_ = self._n_features_out = self._embedding().graph_dim
+        self.n_features_out_ = self._n_features_out = embedding.graph_dim
         return self
 
-    def _embedding(self) -> Encoder:
-        """Return the encoder with the readout of `transform`; the one of pretraining may be good for training only."""
+    def _embedding(self, encoder: Encoder) -> Encoder:
+        """Return an encoder with the readout of `transform`; the one of pretraining may be good for training only."""
         chosen = _given(readout=self.readout, layers=self.layers)
         with seeded(0):
-            encoder = type(self.encoder_)(**{**self.encoder_.config, **self.encoder_.frozen_pooling, **chosen})
-        encoder.load_pretrained(self.encoder_.state_dict())
-        return encoder
+            embedding = type(encoder)(**{**encoder.config, **encoder.frozen_pooling, **chosen})
+        embedding.load_pretrained(encoder.state_dict())
+        return embedding.eval()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("embedding_", None)  # follows from the rest, and would double the file
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "encoder_" in state:
+            self.embedding_ = self._embedding(self.encoder_)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the crystals' vectors.
@@ -346,7 +397,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         check_is_fitted(self)
         graphs = self._to_graphs(X, self.encoder_.recipe)
         check_known_elements(graphs, set(self.elements_.tolist()))
-        return infer(self._embedding(), CrystalDataset(graphs), resolve_device(self.device), self.precision)
+        return infer(self.embedding_, CrystalDataset(graphs), resolve_device(self.device), self.precision)
 
     def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
         """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.
@@ -397,9 +448,10 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         _, config = load_encoder(folder)
         embedding = config.get("embedding", {})
         saved = {"method": config["method"], **(embedding if isinstance(embedding, dict) else {"embedding": embedding})}
-        choices: dict[str, tuple] = {"method": (*TASKS,), "readout": (*READOUTS, None), "layers": (*LAYERS, None)}
+        choices: dict[str, tuple] = {"readout": (*READOUTS, None), "layers": (*LAYERS, None)}
         for name, value in saved.items():
-            if value not in choices.get(name, ()):
+            # A method that is not registered is missed where it is used, which is in further training only.
+            if value not in choices.get(name, ()) and not (name == "method" and isinstance(value, str)):
                 raise WeightsError(f"the config.json of {folder} has {name} = {value!r}, which this version cannot use")
         params = {**saved, **params}
         return cls(weights=folder, **params).fit([])

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from crystalssl.encoders import Encoder, resolve_encoder
+from crystalssl.estimators._base import check_encoder
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.graphs import GraphRecipe
 from crystalssl.training._weights import build_encoder, read_weights
@@ -66,7 +67,7 @@ class EncoderSource:
         else:
             source = cls.embedder(pretrain, X)
         if encoder is not None:
-            source._check(*resolve_encoder(encoder))
+            check_encoder(source.name, source.params, encoder)
         return source
 
     @classmethod
@@ -97,19 +98,6 @@ class EncoderSource:
         params = {**encoder.config, **encoder.pooling}
         elements = set(fitted.elements_.tolist())
         return cls(type(encoder), params, encoder.state_dict(), elements, "the embedder's weights")
-
-    def _check(self, encoder_class: type[Encoder], params: dict[str, Any]) -> None:
-        if encoder_class is not self.encoder_class:
-            raise ValueError(
-                f"the pretrained weights are of the encoder {self.name!r}, not {encoder_class.name!r}; leave "
-                "encoder=None"
-            )
-        for name in params.keys() - {"readout", "layers"}:
-            if params[name] != self.params[name]:
-                raise ValueError(
-                    f"the pretrained weights are of an encoder with {name}={self.params[name]!r}, not "
-                    f"{params[name]!r}; leave encoder=None"
-                )
 
     @property
     def name(self) -> str:

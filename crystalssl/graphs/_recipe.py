@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from crystalssl._registry import Registry
 
 __all__ = ["RECIPES", "GraphRecipe"]
 
@@ -46,12 +49,59 @@ class GraphRecipe:
         return asdict(self)
 
 
-RECIPES: dict[str, GraphRecipe] = {
-    "cgcnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
-    "megnet": GraphRecipe(cutoff=5.0),
-    "deepergatgnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
-    "alignn": GraphRecipe(cutoff=8.0, max_neighbors=12),
-    "gin": GraphRecipe(cutoff=8.0, max_neighbors=12),
-    "gatedgcn": GraphRecipe(cutoff=8.0, max_neighbors=12),
-}
-"""The recipe of each encoder, by the encoder's name. Kept here so that building graphs needs no torch."""
+class Recipes(Registry):
+    """The recipe of each encoder, by the encoder's name. Kept here so that building graphs needs no torch.
+
+    Registering an encoder adds its recipe. A name that is not known yet is looked up among the installed packages;
+    listing shows what is known, and imports nothing.
+
+    Parameters
+    ----------
+    recipes : dict of str to GraphRecipe
+        Those of the encoders of this package.
+    """
+
+    others = "an object with a `recipe`, such as an encoder or its class"
+
+    def __init__(self, recipes: dict[str, GraphRecipe]):
+        super().__init__("encoder", "crystalssl.encoders", object)
+        self._values.update(recipes)
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value has a recipe."""
+        return isinstance(getattr(value, "recipe", None), GraphRecipe)
+
+    def check(self, cls: Any) -> None:
+        """Raise TypeError if something has no recipe."""
+        if not self.accepts(cls):
+            raise TypeError(
+                f"{cls!r} has no recipe: set the class attribute `recipe` to a crystalssl.graphs.GraphRecipe"
+            )
+
+    def of(self, encoder: Any) -> GraphRecipe:
+        """Return the recipe of a name, or that of an object that has one, which is known from then on."""
+        if isinstance(encoder, str):
+            return self[encoder]
+        # Graphs by an encoder's recipe are nobody's own choice, whether the encoder is registered or not.
+        if isinstance(name := getattr(encoder, "name", None), str):
+            self._values.setdefault(name, encoder.recipe)
+        return encoder.recipe
+
+    def _add(self, cls: Any) -> None:
+        self._values[cls.name] = cls.recipe
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._values])
+
+
+RECIPES = Recipes(
+    {
+        "cgcnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+        "megnet": GraphRecipe(cutoff=5.0),
+        "deepergatgnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+        "alignn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+        "gin": GraphRecipe(cutoff=8.0, max_neighbors=12),
+        "gatedgcn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+    }
+)
+"""The recipes of all encoders."""

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from crystalssl._parameters import PackageEstimator
+from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
@@ -27,8 +27,9 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
 
     Parameters
     ----------
-    encoder : str, default="cgcnn"
-        Name of the encoder that will read the graphs; it decides `cutoff` and `max_neighbors`.
+    encoder : str, Encoder or type, default="gatedgcn"
+        The encoder that will read the graphs, which decides `cutoff` and `max_neighbors`: its name, its class, an
+        instance, or anything else with a `recipe`.
     cutoff : float or None, default=None
         Largest distance of a neighbour in Å; None takes the encoder's.
     max_neighbors : int or None, default=None
@@ -63,7 +64,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
     """
 
     _parameter_constraints = {
-        "encoder": [StrOptions(set(RECIPES))],
+        "encoder": [Registered(RECIPES)],
         "cutoff": [Interval(Real, 0, None, closed="neither"), None],
         "max_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "on_error": [StrOptions({"raise", "skip"})],
@@ -73,7 +74,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
 
     def __init__(
         self,
-        encoder: str = "cgcnn",
+        encoder: Any = "gatedgcn",
         *,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -101,7 +102,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         self
         """
         self._validate_params()
-        default = RECIPES[self.encoder]
+        default = RECIPES.of(self.encoder)
         self.recipe_ = GraphRecipe(
             cutoff=float(default.cutoff if self.cutoff is None else self.cutoff),
             max_neighbors=default.max_neighbors if self.max_neighbors is None else int(self.max_neighbors),

@@ -1,10 +1,15 @@
-"""Encoder and batch in, loss out. Adding a pretext task: one file, one line in the table below."""
+"""Encoder and batch in, loss out. Adding a pretext task: one file, registered, and imported here.
+
+Those of other people are registered with :func:`register_task`, or found by entry points.
+"""
 
 from __future__ import annotations
 
-from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._base import PretextTask, TwoViews, mlp
 from crystalssl.pretext._labels import surrogate_classes
+from crystalssl.pretext._registry import TASKS, register_task, resolve_task
 from crystalssl.pretext.barlow import BarlowTwins
+from crystalssl.pretext.byol import BYOL
 from crystalssl.pretext.cdssl import CrystalDenoising
 from crystalssl.pretext.composite import Composite
 from crystalssl.pretext.cosine import CosineContrast
@@ -18,6 +23,7 @@ from crystalssl.pretext.simsiam import SimSiam
 from crystalssl.pretext.spmat import SPMatBarlow, SPMatSimCLR
 
 __all__ = [
+    "BYOL",
     "DSSL",
     "TASKS",
     "AtomicStiffness",
@@ -36,31 +42,11 @@ __all__ = [
     "SPMatSimCLR",
     "SimCLR",
     "SimSiam",
+    "TwoViews",
     "ValenceElectrons",
     "atomic_stiffness",
+    "mlp",
+    "register_task",
+    "resolve_task",
     "surrogate_classes",
 ]
-
-TASKS: dict[str, type[PretextTask]] = {
-    cls.name: cls
-    for cls in (
-        BarlowTwins,
-        SimSiam,
-        CrystalDenoising,
-        SPMatSimCLR,
-        SPMatBarlow,
-        DSSL,
-        DSSLValence,
-        DSSLStiffness,
-        SimCLR,
-        MaskedElements,
-        CosineContrast,
-        ValenceElectrons,
-        AtomicStiffness,
-        DistanceDenoising,
-        KnownProperties,
-        Joint,
-        Composite,
-    )
-}
-"""Pretext tasks by the name that users pass as ``method=`` or ``pretrain=``."""

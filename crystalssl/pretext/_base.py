@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,32 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, RandomPerturbation
+from crystalssl._config import Configured
+from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, RandomPerturbation, resolve_views
 from crystalssl.encoders import Encoded, Encoder
 
-__all__ = ["PretextTask", "TwoViews", "mlp"]
+__all__ = ["PretextTask", "TwoViews", "mlp", "two_views"]
 
 
-class PretextTask(nn.Module):
+class PretextTask(Configured, nn.Module):
     """Base class: encoder and batch in, loss out.
 
-    A subclass sets `name` and `encoder_name` (the paper's encoder), takes the encoder and JSON values in its
-    constructor, fills `views`, and writes :meth:`loss`. It owns the layers that turn what the encoder makes into what
-    is compared or predicted; they are thrown away after pretraining.
+    What the constructor makes is a template without weights: it takes JSON values, which are recorded as `config`, and
+    fills `views`. :meth:`bind` returns a task like it around an encoder, with the layers that :meth:`build` makes to
+    turn what the encoder makes into what is compared or predicted. They are thrown away after pretraining.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        The network to pretrain.
-
-    Raises
-    ------
-    ValueError
-        If the task needs edge outputs and the encoder has none.
+    A subclass sets `name`, and writes :meth:`build` and :meth:`loss`.
     """
 
     name: ClassVar[str]
-    encoder_name: ClassVar[str]
+    encoder_name: ClassVar[str] = "gatedgcn"
+    """The encoder that is pretrained unless a user names one; that of the paper."""
     needs_edges: ClassVar[bool] = False
     """Whether the task reads the encoder's edge outputs."""
 
@@ -49,14 +43,39 @@ class PretextTask(nn.Module):
     views: list[Augmentation]
     """How the views of a batch are made, each of which the encoder sees once."""
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self) -> None:
         super().__init__()
+        self.views = []
+
+    def bind(self, encoder: Encoder) -> Any:
+        """Return a task like this one around an encoder, with layers of random weights.
+
+        Parameters
+        ----------
+        encoder : Encoder
+            The network to pretrain.
+
+        Returns
+        -------
+        PretextTask
+
+        Raises
+        ------
+        ValueError
+            If the task needs edge outputs and the encoder has none.
+        """
         if self.needs_edges and encoder.edge_dim is None:
             raise ValueError(
                 f"the pretext task {self.name!r} needs an encoder with edge outputs, which {encoder.name!r} does not "
                 "have; choose one that updates edges, such as 'megnet', 'alignn' or 'gatedgcn'"
             )
-        self.encoder = encoder
+        task = type(self)(**self.config)
+        task.encoder = encoder
+        task.build(encoder)
+        return task
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layers of the task, as attributes, for what this encoder makes."""
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:
@@ -90,36 +109,49 @@ class PretextTask(nn.Module):
         """Return the loss, a scalar, of what the encoder makes of the views of `batch`."""
         raise NotImplementedError
 
+    def after_step(self) -> None:
+        """Do what is to be done after every step of the optimiser, such as moving a target network."""
+
 
 class TwoViews(PretextTask):
-    """Base of the tasks that compare two random views of each crystal.
+    """Base of the tasks that compare projections of two random views of each crystal.
+
+    A subclass writes :meth:`compare`, and may have other views by default.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain.
     projection_dim : int, default=128
         Width of the projections that are compared.
-    perturbation : float, default=0.05
-        Displacement of every atom in Å.
-    atom_masking, edge_masking : float, default=0.1
-        Share of atoms and edges that are masked.
+    views : str, type, Augmentation, dict, list of these, or pair of lists, default=None
+        How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None takes those of
+        :meth:`default_view`.
+    **view_params
+        Parameters of :meth:`default_view`, where `views` is None.
     """
 
     encoder_name = "cgcnn"
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        projection_dim: int = 128,
-        perturbation: float = 0.05,
-        atom_masking: float = 0.1,
-        edge_masking: float = 0.1,
-    ):
-        super().__init__(encoder)
-        self.projector = mlp(encoder.graph_dim, projection_dim, projection_dim)
-        view = Compose([RandomPerturbation(perturbation), AtomMasking(atom_masking), EdgeMasking(edge_masking)])
-        self.views = [view, view]
+    def __init__(self, projection_dim: int = 128, views: Any = None, **view_params: Any):
+        super().__init__()
+        self.projection_dim = projection_dim
+        self.views = two_views(views, self.default_view, view_params)
+
+    @staticmethod
+    def default_view(perturbation: float = 0.05, atom_masking: float = 0.1, edge_masking: float = 0.1) -> Augmentation:
+        """Return what makes a view where a user does not say so.
+
+        Parameters
+        ----------
+        perturbation : float, default=0.05
+            Displacement of every atom in Å.
+        atom_masking, edge_masking : float, default=0.1
+            Share of atoms and edges that are masked.
+        """
+        return Compose([RandomPerturbation(perturbation), AtomMasking(atom_masking), EdgeMasking(edge_masking)])
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the projector."""
+        self.projector = mlp(encoder.graph_dim, self.projection_dim, self.projection_dim)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the loss of two views of the batch."""
@@ -131,8 +163,50 @@ class TwoViews(PretextTask):
         raise NotImplementedError
 
 
+def two_views(views: Any, default_view: Callable[..., Augmentation], view_params: dict[str, Any]) -> list[Augmentation]:
+    """Return the augmentations of two views: those that a user gives, or twice the default.
+
+    Parameters
+    ----------
+    views : object
+        As taken by :func:`crystalssl.augment.resolve_views`; None takes the default.
+    default_view : callable
+        Returns the default augmentation.
+    view_params : dict
+        Parameters of the default.
+
+    Returns
+    -------
+    list of two Augmentation
+
+    Raises
+    ------
+    ValueError
+        If both views and parameters of the default are given.
+    """
+    if views is None:
+        view = default_view(**view_params)
+        return [view, view]
+    if view_params:
+        raise ValueError(
+            f"{', '.join(view_params)} and views were given, which replace the views that these are parameters of; "
+            "leave one of them out"
+        )
+    return resolve_views(views)
+
+
 def mlp(*dims: int) -> nn.Sequential:
-    """Return linear layers of these widths, with batch normalisation and ReLU between them."""
+    """Return linear layers with batch normalisation and ReLU between them.
+
+    Parameters
+    ----------
+    *dims : int
+        Widths of input, hidden layers and output.
+
+    Returns
+    -------
+    torch.nn.Sequential
+    """
     layers: list[Any] = []
     for i, (d_in, d_out) in enumerate(itertools.pairwise(dims)):
         if i:

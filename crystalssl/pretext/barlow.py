@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, inf
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["BarlowTwins", "barlow_loss"]
 
@@ -50,17 +52,16 @@ def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
     return centred, norm.masked_fill(norm <= 1e-5 * x.norm(dim=0), inf)
 
 
+@register_task
 class BarlowTwins(TwoViews):
     """Crystal Twins with the Barlow Twins loss: two views agree, and no two features say the same.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; CGCNN in the paper.
     redundancy_weight : float, default=0.0051
         λ, the weight of the off-diagonal terms.
     **view_params
-        `projection_dim`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
 
     References
     ----------
@@ -69,8 +70,8 @@ class BarlowTwins(TwoViews):
 
     name = "barlow"
 
-    def __init__(self, encoder: Encoder, redundancy_weight: float = 0.0051, **view_params: float):
-        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
+    def __init__(self, redundancy_weight: float = 0.0051, **view_params: Any):
+        super().__init__(**view_params)
         self.redundancy_weight = redundancy_weight
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:

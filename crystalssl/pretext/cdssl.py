@@ -10,6 +10,7 @@ from torch_geometric.utils import scatter
 from crystalssl.augment import GaussianPerturbation
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["CrystalDenoising", "standardised_distances"]
 
@@ -42,6 +43,7 @@ def standardised_distances(batch: Batch) -> Tensor:
     return (centred / scale[crystal]).to(batch.distance.dtype)
 
 
+@register_task
 class CrystalDenoising(PretextTask):
     """Crystal denoising: predict the standardised distances from perturbed positions, eqs. 1-4 of CDSSL.
 
@@ -50,8 +52,6 @@ class CrystalDenoising(PretextTask):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain, with edge outputs; MEGNet in the paper.
     sigma : float, default=0.5
         Standard deviation of the noise on each Cartesian coordinate, in Å.
 
@@ -64,9 +64,12 @@ class CrystalDenoising(PretextTask):
     encoder_name = "megnet"
     needs_edges = True
 
-    def __init__(self, encoder: Encoder, sigma: float = 0.5):
-        super().__init__(encoder)
+    def __init__(self, sigma: float = 0.5):
+        super().__init__()
         self.views = [GaussianPerturbation(sigma)]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layer that predicts distances."""
         self.regressor = nn.Linear(encoder.edge_dim or 0, 1)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
-from crystalssl.augment import RandomPerturbation
+from crystalssl.augment import Augmentation, RandomPerturbation
 from crystalssl.encoders import Encoded, Encoder
-from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._base import PretextTask, two_views
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["CosineContrast", "cosine_loss"]
 
@@ -33,15 +36,18 @@ def cosine_loss(a: Tensor, b: Tensor) -> Tensor:
     return 1 - cosine_similarity(a, b, dim=1).mean()
 
 
+@register_task
 class CosineContrast(PretextTask):
     """Maximise the cosine of two perturbed views of a crystal, eq. 3 of DSSL.
 
+    The encoder is DeeperGATGNN in the paper, and CGCNN in the bundled weights.
+
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; DeeperGATGNN in the paper, CGCNN in the bundled weights.
-    perturbation : float, default=0.05
-        Displacement of every atom in Å.
+    views : str, type, Augmentation, dict, list of these, or pair of lists, default=None
+        How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None perturbs the atoms.
+    **view_params
+        `perturbation`, the displacement of every atom, 0.05 Å by default, where `views` is None.
 
     References
     ----------
@@ -51,9 +57,17 @@ class CosineContrast(PretextTask):
     name = "cosine"
     encoder_name = "cgcnn"
 
-    def __init__(self, encoder: Encoder, perturbation: float = 0.05):
-        super().__init__(encoder)
-        self.views = [RandomPerturbation(perturbation)] * 2
+    def __init__(self, views: Any = None, **view_params: Any):
+        super().__init__()
+        self.views = two_views(views, self.default_view, view_params)
+
+    @staticmethod
+    def default_view(perturbation: float = 0.05) -> Augmentation:
+        """Return what makes a view where a user does not say so."""
+        return RandomPerturbation(perturbation)
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the projector."""
         self.projector = nn.Linear(encoder.graph_dim, encoder.graph_dim)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:

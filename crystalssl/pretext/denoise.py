@@ -8,10 +8,12 @@ from torch_geometric.data import Batch
 from crystalssl.augment import GaussianPerturbation
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["DistanceDenoising"]
 
 
+@register_task
 class DistanceDenoising(PretextTask):
     """Predict by how much a perturbation of the atoms has changed every distance, in units of its size.
 
@@ -20,8 +22,6 @@ class DistanceDenoising(PretextTask):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain, with edge outputs.
     sigma : float, default=0.1
         Standard deviation of the noise on each Cartesian coordinate, in Å.
 
@@ -34,10 +34,13 @@ class DistanceDenoising(PretextTask):
     encoder_name = "gatedgcn"
     needs_edges = True
 
-    def __init__(self, encoder: Encoder, sigma: float = 0.1):
-        super().__init__(encoder)
+    def __init__(self, sigma: float = 0.1):
+        super().__init__()
         self.sigma = sigma
         self.views = [GaussianPerturbation(sigma)]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layer that predicts shifts."""
         self.regressor = nn.Linear(encoder.edge_dim or 0, 1)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:

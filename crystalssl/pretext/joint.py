@@ -13,6 +13,7 @@ from crystalssl.augment import Compose
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
 from crystalssl.pretext._labels import encode_properties
+from crystalssl.pretext._registry import register_task
 from crystalssl.pretext.composite import WeightedTasks
 from crystalssl.pretext.denoise import DistanceDenoising
 from crystalssl.pretext.mask import MaskedElements
@@ -20,13 +21,12 @@ from crystalssl.pretext.mask import MaskedElements
 __all__ = ["Joint", "KnownProperties"]
 
 
+@register_task
 class KnownProperties(PretextTask):
     """Predict the volume per atom, and whatever other properties are known of the crystals of the corpus.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain.
     n_properties : int, default=0
         Columns of the labels, NaN where unknown. The logarithm of the volume per atom is added to them.
     head_dim : int, default=128
@@ -37,11 +37,16 @@ class KnownProperties(PretextTask):
     encoder_name = "gatedgcn"
     n_labels_param = "n_properties"
 
-    def __init__(self, encoder: Encoder, n_properties: int = 0, head_dim: int = 128):
-        super().__init__(encoder)
+    def __init__(self, n_properties: int = 0, head_dim: int = 128):
+        super().__init__()
+        self.n_properties = n_properties
+        self.head_dim = head_dim
         self.views = [Compose([])]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the head that predicts properties."""
         self.head = nn.Sequential(
-            nn.Linear(encoder.graph_dim, head_dim), nn.SiLU(), nn.Linear(head_dim, n_properties + 1)
+            nn.Linear(encoder.graph_dim, self.head_dim), nn.SiLU(), nn.Linear(self.head_dim, self.n_properties + 1)
         )
 
     @classmethod
@@ -59,6 +64,7 @@ class KnownProperties(PretextTask):
         return (error * known).sum() / known.sum()
 
 
+@register_task
 class Joint(WeightedTasks):
     """Masking, denoising and prediction of known properties, all from one perturbed view.
 
@@ -68,8 +74,6 @@ class Joint(WeightedTasks):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain, with edge outputs.
     n_properties : int, default=0
         Columns of the labels.
     mask_weight, denoise_weight : float, default=0.3
@@ -87,24 +91,20 @@ class Joint(WeightedTasks):
 
     def __init__(
         self,
-        encoder: Encoder,
         n_properties: int = 0,
         mask_weight: float = 0.3,
         denoise_weight: float = 0.3,
         atom_masking: float = 0.15,
         sigma: float = 0.1,
     ):
-        parts = [
-            (KnownProperties(encoder, n_properties), 1.0),
-            (MaskedElements(encoder, atom_masking), mask_weight),
-            (DistanceDenoising(encoder, sigma), denoise_weight),
+        parts: list[tuple[PretextTask, float]] = [
+            (KnownProperties(n_properties), 1.0),
+            (MaskedElements(atom_masking), mask_weight),
+            (DistanceDenoising(sigma), denoise_weight),
         ]
         tasks, weights = zip(*((task, weight) for task, weight in parts if weight), strict=True)
         # Atoms move before some are hidden, and all tasks see both.
-        view = Compose([task.views[0] for task in reversed(tasks[1:])])
-        for task in tasks:
-            task.views = [view]
-        super().__init__(encoder, tasks, weights)
+        super().__init__(tasks, weights, Compose([task.views[0] for task in reversed(tasks[1:])]))
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:

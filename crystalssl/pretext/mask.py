@@ -10,17 +10,17 @@ from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["MaskedElements"]
 
 
+@register_task
 class MaskedElements(PretextTask):
     """Predict the elements of masked atoms, eq. 2 of DSSL.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; DeeperGATGNN in the paper, CGCNN in the bundled weights.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
 
@@ -32,9 +32,12 @@ class MaskedElements(PretextTask):
     name = "mask"
     encoder_name = "cgcnn"
 
-    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
-        super().__init__(encoder)
+    def __init__(self, atom_masking: float = 0.15):
+        super().__init__()
         self.views = [AtomMasking(atom_masking)]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layer that predicts elements."""
         self.classifier = nn.Linear(encoder.node_dim, N_ELEMENTS)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder, valence_electrons
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext._base import PretextTask
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["AtomicStiffness", "ValenceElectrons", "atomic_stiffness"]
 
@@ -48,6 +49,7 @@ def atomic_stiffness() -> np.ndarray:
     return table
 
 
+@register_task
 class ValenceElectrons(PretextTask):
     """Predict every atom's number of valence electrons, 17 classes, eq. 4 of DSSL.
 
@@ -56,8 +58,6 @@ class ValenceElectrons(PretextTask):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; DeeperGATGNN in the paper.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
 
@@ -71,8 +71,12 @@ class ValenceElectrons(PretextTask):
 
     classes: Tensor
 
-    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
-        super().__init__(encoder)
+    def __init__(self, atom_masking: float = 0.15):
+        super().__init__()
+        self.views = [AtomMasking(atom_masking)]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layer that predicts valence electrons, and the table of what is right."""
         from pymatgen.core import Element
 
         classes = torch.full((N_ELEMENTS + 1,), -1)  # of elements whose electronic structure pymatgen does not have
@@ -80,7 +84,6 @@ class ValenceElectrons(PretextTask):
             if "Electronic structure" in element.data:
                 classes[element.Z] = valence_electrons(element.symbol)
         self.register_buffer("classes", classes, persistent=False)
-        self.views = [AtomMasking(atom_masking)]
         self.classifier = nn.Linear(encoder.node_dim, _N_VALENCE_CLASSES)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
@@ -90,6 +93,7 @@ class ValenceElectrons(PretextTask):
         return total / (target >= 0).sum().clamp(min=1)
 
 
+@register_task
 class AtomicStiffness(PretextTask):
     """Predict every atom's stiffness, eq. 4 of DSSL; atoms of elements without a value are left out.
 
@@ -97,8 +101,6 @@ class AtomicStiffness(PretextTask):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; DeeperGATGNN or ALIGNN in the paper.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
 
@@ -113,10 +115,13 @@ class AtomicStiffness(PretextTask):
 
     stiffness: Tensor
 
-    def __init__(self, encoder: Encoder, atom_masking: float = 0.15):
-        super().__init__(encoder)
-        self.register_buffer("stiffness", torch.from_numpy(atomic_stiffness().copy()), persistent=False)
+    def __init__(self, atom_masking: float = 0.15):
+        super().__init__()
         self.views = [AtomMasking(atom_masking)]
+
+    def build(self, encoder: Encoder) -> None:
+        """Make the layer that predicts stiffness, and the table of what is right."""
+        self.register_buffer("stiffness", torch.from_numpy(atomic_stiffness().copy()), persistent=False)
         self.regressor = nn.Linear(encoder.node_dim, 1)
 
     def check_elements(self, elements: Sequence[int]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["SimCLR", "simclr_loss"]
 
@@ -41,17 +43,16 @@ def simclr_loss(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
     return cross_entropy(logits, partner)
 
 
+@register_task
 class SimCLR(TwoViews):
     """Contrastive learning: a crystal's two views find each other among all views of the batch.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain.
     temperature : float, default=0.1
         τ.
     **view_params
-        `projection_dim`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
 
     References
     ----------
@@ -60,8 +61,8 @@ class SimCLR(TwoViews):
 
     name = "simclr"
 
-    def __init__(self, encoder: Encoder, temperature: float = 0.1, **view_params: float):
-        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
+    def __init__(self, temperature: float = 0.1, **view_params: Any):
+        super().__init__(**view_params)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature!r}")
         self.temperature = temperature

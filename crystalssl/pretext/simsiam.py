@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoder
 from crystalssl.pretext._base import TwoViews, mlp
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["SimSiam", "simsiam_loss"]
 
@@ -35,17 +38,16 @@ def simsiam_loss(predicted_a: Tensor, a: Tensor, predicted_b: Tensor, b: Tensor)
     )
 
 
+@register_task
 class SimSiam(TwoViews):
     """Crystal Twins with the SimSiam loss: one view predicts the other, through which no gradient flows.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; CGCNN in the paper.
     predictor_dim : int, default=32
         Width of the predictor's hidden layer, a bottleneck.
     **view_params
-        `projection_dim`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
 
     References
     ----------
@@ -54,10 +56,14 @@ class SimSiam(TwoViews):
 
     name = "simsiam"
 
-    def __init__(self, encoder: Encoder, predictor_dim: int = 32, **view_params: float):
-        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
-        dim = self.projector[-1].out_features
-        self.predictor = mlp(dim, predictor_dim, dim)  # type: ignore[arg-type]
+    def __init__(self, predictor_dim: int = 32, **view_params: Any):
+        super().__init__(**view_params)
+        self.predictor_dim = predictor_dim
+
+    def build(self, encoder: Encoder) -> None:
+        """Make projector and predictor."""
+        super().build(encoder)
+        self.predictor = mlp(self.projection_dim, self.predictor_dim, self.projection_dim)
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
         """Return :func:`simsiam_loss`."""

@@ -1,4 +1,4 @@
-"""SPMat: the two views are compared with surrogate classes in mind."""
+"""SPMat: two views of each crystal are compared, and surrogate classes say which crystals are alike."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 from torch_geometric.data import Batch
 
-from crystalssl.augment import AtomMasking, Compose, EdgeMasking, NeighborDistanceNoising
-from crystalssl.encoders import Encoder
+from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, NeighborDistanceNoising
 from crystalssl.pretext._base import TwoViews
 from crystalssl.pretext._labels import encode_classes
+from crystalssl.pretext._registry import register_task
 
 __all__ = ["SPMatBarlow", "SPMatSimCLR", "supervised_barlow_loss", "supervised_contrastive_loss"]
 
 
 def same_class(classes: Tensor) -> Tensor:
-    """Return which pairs of crystals share a class.
+    """Return which pairs of crystals have the same class.
 
-    A crystal without class (-1) is a class of its own: only its other view is like it. Taking all crystals without
-    class for one class would pull together what nothing is known of.
+    A crystal without a class (-1) is like itself only. Nothing says that two such crystals are alike.
 
     Parameters
     ----------
     classes : Tensor of shape (n_crystals,)
+        Surrogate classes; -1 for none.
 
     Returns
     -------
@@ -39,8 +39,8 @@ def same_class(classes: Tensor) -> Tensor:
 def supervised_contrastive_loss(a: Tensor, b: Tensor, classes: Tensor, temperature: float = 0.1) -> Tensor:
     """Return the supervised contrastive loss of two projections.
 
-    For each of the 2n projections it is the mean, over all others of the same class, of the cross entropy with which it
-    picks them among the 2n - 1 others.
+    Each of the 2n projections has to find the others of its class among the 2n - 1 others. The cross entropy of
+    finding one of them is averaged over all of them, and then over the 2n projections.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ def supervised_contrastive_loss(a: Tensor, b: Tensor, classes: Tensor, temperatu
     Returns
     -------
     Tensor
-        A scalar. Without classes it is :func:`simclr_loss`; it is ``log(2n - 1)`` if the encoder has collapsed.
+        A scalar. If no crystal has a class, it is :func:`simclr_loss`. If all projections are equal, it is
+        ``log(2n - 1)``.
 
     References
     ----------
@@ -64,16 +65,16 @@ def supervised_contrastive_loss(a: Tensor, b: Tensor, classes: Tensor, temperatu
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     log_probability = log_softmax((z @ z.T / temperature).masked_fill(itself, -torch.inf), dim=1)
     alike = same_class(classes).repeat(2, 2) & ~itself
-    # Where a projection meets itself the logarithm is -inf, which no product with zero would remove.
+    # The logarithm is -inf where a projection meets itself. Multiplying by zero would give NaN there.
     picked = log_probability.masked_fill(~alike, 0).sum(dim=1)
     return -(picked / alike.sum(dim=1)).mean()
 
 
 def supervised_barlow_loss(a: Tensor, b: Tensor, classes: Tensor, different_weight: float = 1.0) -> Tensor:
-    """Return the supervised Barlow Twins loss: correlation of samples, not of features, with a mask of equal classes.
+    """Return the supervised Barlow Twins loss, which correlates samples instead of features.
 
-    With the cosines ``C_ij`` of the i-th projection of one view and the j-th of the other, it is the mean of
-    ``(1 - C_ij)²`` over pairs of the same class plus λ times the mean of ``C_ij²`` over pairs of different classes.
+    ``C_ij`` is the cosine of projection i of one view and projection j of the other. The loss is the mean of
+    ``(1 - C_ij)²`` over the pairs of the same class, plus λ times the mean of ``C_ij²`` over all other pairs.
 
     Parameters
     ----------
@@ -87,8 +88,8 @@ def supervised_barlow_loss(a: Tensor, b: Tensor, classes: Tensor, different_weig
     Returns
     -------
     Tensor
-        A scalar. It is 0 if the views of a class agree and classes are orthogonal, and λ if the encoder has collapsed
-        to one vector.
+        A scalar. It is 0 if the projections of a class are equal and those of different classes are orthogonal. If all
+        projections are equal, it is λ.
 
     References
     ----------
@@ -106,29 +107,31 @@ class SPMat(TwoViews):
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; CGCNN in the paper.
     projection_dim : int, default=128
         Width of the projections that are compared.
-    atom_masking, edge_masking : float, default=0.1
-        Share of atoms and edges that are masked.
-    distance_noise : float, default=0.5
-        Largest noise on each edge's length in Å (GNDN).
+    views : str, type, Augmentation, dict, list of these, or pair of lists, default=None
+        How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None takes those of
+        :meth:`default_view`.
+    **view_params
+        `atom_masking`, `edge_masking` and `distance_noise` of :meth:`default_view`, where `views` is None.
     """
 
     needs_labels = True
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        projection_dim: int = 128,
-        atom_masking: float = 0.1,
-        edge_masking: float = 0.1,
-        distance_noise: float = 0.5,
-    ):
-        super().__init__(encoder, projection_dim)
-        view = Compose([AtomMasking(atom_masking), EdgeMasking(edge_masking), NeighborDistanceNoising(distance_noise)])
-        self.views = [view, view]
+    @staticmethod
+    def default_view(  # type: ignore[override]  # its parameters are others
+        atom_masking: float = 0.1, edge_masking: float = 0.1, distance_noise: float = 0.5
+    ) -> Augmentation:
+        """Return what makes a view where a user does not say so.
+
+        Parameters
+        ----------
+        atom_masking, edge_masking : float, default=0.1
+            Share of atoms and edges that are masked.
+        distance_noise : float, default=0.5
+            Largest noise on the length of each edge, in Å (GNDN).
+        """
+        return Compose([AtomMasking(atom_masking), EdgeMasking(edge_masking), NeighborDistanceNoising(distance_noise)])
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray:
@@ -136,17 +139,16 @@ class SPMat(TwoViews):
         return encode_classes(y, cls.name)
 
 
+@register_task
 class SPMatSimCLR(SPMat):
-    """SPMat with the supervised contrastive loss: views of the same surrogate class find each other.
+    """SPMat with the supervised contrastive loss: crystals of the same surrogate class find each other.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; CGCNN in the paper.
     temperature : float, default=0.1
         τ.
     **view_params
-        `projection_dim`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
+        `projection_dim`, `views`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
 
     References
     ----------
@@ -155,8 +157,8 @@ class SPMatSimCLR(SPMat):
 
     name = "spmat-simclr"
 
-    def __init__(self, encoder: Encoder, temperature: float = 0.1, **view_params: float):
-        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
+    def __init__(self, temperature: float = 0.1, **view_params: Any):
+        super().__init__(**view_params)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature!r}")
         self.temperature = temperature
@@ -166,17 +168,16 @@ class SPMatSimCLR(SPMat):
         return supervised_contrastive_loss(a, b, batch.y[:, 0], self.temperature)
 
 
+@register_task
 class SPMatBarlow(SPMat):
-    """SPMat with the supervised Barlow Twins loss: views of the same surrogate class agree, others are orthogonal.
+    """SPMat with the supervised Barlow Twins loss: crystals of a class become equal, those of others orthogonal.
 
     Parameters
     ----------
-    encoder : Encoder
-        The network to pretrain; CGCNN in the paper.
     different_weight : float, default=1.0
-        λ, the weight of pairs of different classes.
+        λ, the weight of the pairs of different classes.
     **view_params
-        `projection_dim`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
+        `projection_dim`, `views`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
 
     References
     ----------
@@ -185,8 +186,8 @@ class SPMatBarlow(SPMat):
 
     name = "spmat-barlow"
 
-    def __init__(self, encoder: Encoder, different_weight: float = 1.0, **view_params: float):
-        super().__init__(encoder, **view_params)  # type: ignore[arg-type]
+    def __init__(self, different_weight: float = 1.0, **view_params: Any):
+        super().__init__(**view_params)
         self.different_weight = different_weight
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:

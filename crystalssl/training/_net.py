@@ -93,6 +93,12 @@ class CrystalNet(NeuralNet):
 class PretrainingNet(CrystalNet):
     """A net whose module is a pretext task, which returns the loss itself."""
 
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Let the task do what it does after a step of the optimizer, such as moving a target network."""
+        step = super().train_step(batch, **fit_params)
+        self.module_.after_step()
+        return step
+
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Return the loss of a batch; its views are drawn from torch's generator of the device."""
         if self.module_.training:

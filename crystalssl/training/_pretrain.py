@@ -1,18 +1,17 @@
-"""Pretraining as one function of its corpus, its settings and its seed."""
+"""Pretraining as one function of a task, its corpus, the settings and the seed."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
 
-from crystalssl._suggestions import did_you_mean
-from crystalssl.encoders import ENCODERS, Encoder
+from crystalssl._config import construct, source_of, to_json
+from crystalssl.encoders import Encoder
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.pretext import TASKS, PretextTask
+from crystalssl.pretext import PretextTask
 from crystalssl.training._batching import CrystalDataset
 from crystalssl.training._callbacks import Checkpoint
 from crystalssl.training._fit import epochs_of, fit_network
@@ -20,18 +19,75 @@ from crystalssl.training._net import PretrainingNet
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import state_as_numpy
 
-__all__ = ["make_task", "pretrain"]
+__all__ = ["key_of", "make_task", "pretrain"]
+
+
+def make_task(
+    template: PretextTask,
+    encoder: type[Encoder],
+    encoder_params: dict[str, Any],
+    encoder_state: dict[str, np.ndarray] | None,
+    seed: int,
+) -> PretextTask:
+    """Return a pretext task around an encoder.
+
+    Parameters
+    ----------
+    template : PretextTask
+        The task, configured.
+    encoder : type
+        Class of the encoder.
+    encoder_params : dict
+        Parameters of its constructor.
+    encoder_state : dict of ndarray or None
+        Weights of the encoder to start from; None starts from random ones.
+    seed : int
+        Seed of the random weights.
+
+    Returns
+    -------
+    PretextTask
+
+    Raises
+    ------
+    ValueError
+        If the encoder does not take its parameters, or lacks what the task needs.
+    """
+    with seeded(derive_seed(seed, 1)):
+        network = construct("encoder", encoder, encoder_params)
+        if encoder_state is not None:
+            network.load_pretrained({name: torch.from_numpy(array) for name, array in encoder_state.items()})
+        return template.bind(network)
+
+
+def key_of(task: PretextTask, encoder_state: dict[str, np.ndarray] | None) -> list[Any]:
+    """Return what tells a task from others, for caches and checkpoints.
+
+    That is names, parameters, the weights that it starts from, and of other people's classes what they do. Random
+    initial weights follow from the seed.
+
+    Parameters
+    ----------
+    task : PretextTask
+        As made by :func:`make_task`.
+    encoder_state : dict of ndarray or None
+        Weights that the encoder starts from; None if they are random.
+
+    Returns
+    -------
+    list
+    """
+    encoder = task.encoder
+    sources = source_of([task, type(encoder)])
+    return [task.name, to_json(task.config), encoder.name, to_json(encoder.config), encoder_state, sources]
 
 
 def pretrain(
+    task: PretextTask,
     graphs: CrystalGraphs,
     y: np.ndarray | None,
     *,
-    method: str,
-    encoder: str,
-    encoder_params: dict[str, Any],
-    encoder_state: dict[str, np.ndarray] | None,
-    task_params: dict[str, Any],
+    key: list[Any],
     max_epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -44,24 +100,21 @@ def pretrain(
     checkpoint: str | None = None,
     verbose: int = 0,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Pretrain an encoder.
+    """Pretrain the encoder of a task, in place.
 
-    A pure function of its arguments, the last two apart, so that `joblib.Memory` can cache it.
+    What it returns is a pure function of all but `task`, which `key` stands for, and the last two, so that
+    `joblib.Memory` can cache it.
 
     Parameters
     ----------
+    task : PretextTask
+        As made by :func:`make_task`.
     graphs : CrystalGraphs
         The corpus.
     y : ndarray of shape (n_crystals, n_labels) or None
         Labels as encoded by the task, for the methods that take them.
-    method, encoder : str
-        Names in `TASKS` and `ENCODERS`.
-    encoder_params : dict
-        Parameters of the encoder's constructor.
-    encoder_state : dict of ndarray or None
-        Weights to start from; None starts from random ones.
-    task_params : dict
-        Parameters of the task's constructor.
+    key : list
+        What tells the task from others, of :func:`key_of`.
     max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, validation_fraction, seed, device, precision
         As in :class:`crystalssl.PretrainedCrystalEmbedder`.
     checkpoint : str or None, default=None
@@ -88,68 +141,27 @@ def pretrain(
         )
     dataset = CrystalDataset(graphs, y, np.sort(order[n_valid:]))
     valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
-
-    with seeded(derive_seed(seed, 1)):
-        task = make_task(method, encoder, encoder_params, task_params, encoder_state)
-
+    settings: dict[str, Any] = {
+        "max_epochs": max_epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "gradient_clip": gradient_clip,
+        "precision": precision,
+    }
     resume = None
     if checkpoint is not None:
-        model = [method, encoder, encoder_params, encoder_state, task_params]
-        settings = [
-            max_epochs,
-            batch_size,
-            learning_rate,
-            weight_decay,
-            gradient_clip,
-            validation_fraction,
-            seed,
-            precision,
-        ]
-        resume = Checkpoint(checkpoint, run=joblib.hash([graphs, y, model, settings]))
+        run = [graphs, y, key, *settings.values(), validation_fraction, seed]
+        resume = Checkpoint(checkpoint, run=joblib.hash(run))
     net = fit_network(
         PretrainingNet,
         task,
         dataset,
         valid,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        gradient_clip=gradient_clip,
+        **settings,
         device=device,
-        precision=precision,
         seed=derive_seed(seed, 2),
         checkpoint=resume,
-        description=f"pretraining ({method})" if verbose else None,
+        description=f"pretraining ({task.name})" if verbose else None,
     )
-    trained: Encoder = net.module_.encoder
-    return state_as_numpy(trained), epochs_of(net)
-
-
-def make_task(
-    method: str,
-    encoder: str,
-    encoder_params: dict[str, Any],
-    task_params: dict[str, Any],
-    encoder_state: dict[str, np.ndarray] | None = None,
-) -> PretextTask:
-    """Return a pretext task around an encoder, both with random weights unless there are some to start from.
-
-    Raises
-    ------
-    ValueError
-        If the encoder or the task does not take its parameters, or the encoder lacks what the task needs.
-    """
-    network = _construct("encoder", ENCODERS[encoder], encoder_params)
-    if encoder_state is not None:
-        network.load_pretrained({name: torch.from_numpy(array) for name, array in encoder_state.items()})
-    return _construct("method", TASKS[method], task_params, network)
-
-
-def _construct(kind: str, cls: Any, params: dict[str, Any], *args: Any) -> Any:
-    try:
-        return cls(*args, **params)
-    except TypeError as error:
-        known = inspect.signature(cls).parameters
-        hint = next((did_you_mean(name, known) for name in params if name not in known), "")
-        raise ValueError(f"the {kind} {cls.name!r} does not take these parameters: {error}.{hint}") from error
+    return state_as_numpy(net.module_.encoder), epochs_of(net)

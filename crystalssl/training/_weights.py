@@ -17,7 +17,7 @@ from safetensors.torch import save as save_tensors
 from crystalssl._suggestions import did_you_mean
 from crystalssl._tensors import read_header
 from crystalssl.encoders import ENCODERS, Encoder
-from crystalssl.exceptions import WeightsError
+from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
 from crystalssl.training._folders import FORMAT, holds_weights, read_folder, write_folder
@@ -67,10 +67,15 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     ------
     FileExistsError
         If `folder` exists and is not a weights folder, or holds something else besides. The message says what.
+    ValueError
+        If the class of the encoder bears the name of another one, which would be loaded in its place.
     WeightsError
         If it cannot be written, for instance because the disk is full. Weights that `folder` held are left.
     """
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
+    ENCODERS.check(type(encoder))
+    # Copies, because layers of other people share weights (PyG's SchNet), which the format refuses.
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()}
+    weights = save_tensors(state)
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
         "format": FORMAT,
@@ -83,7 +88,7 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     write_folder(Path(folder), config, weights, card)
 
 
-def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, dict[str, Any]]:
+def load_encoder(source: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
     """Read a weights folder.
 
     Parameters
@@ -92,9 +97,6 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
         Name of bundled weights, or a folder. A name that is also a folder of weights in the working directory, as
         ``save_pretrained("barlow")`` makes one, means that folder, with a warning; any other folder of that name is
         overlooked. ``"./barlow"`` and ``Path("barlow")`` always mean the folder.
-    **changes
-        `readout` or `layers`, where they are to differ from those of pretraining. A readout that pretraining has not
-        trained starts from random weights.
 
     Returns
     -------
@@ -110,9 +112,7 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     """
     encoder_class, config, state = read_weights(source)
     with seeded(0):  # initial weights must not move torch's global generator
-        encoder = build_encoder(
-            encoder_class, {**config["encoder_params"], **changes}, state, f"the weights folder {source}"
-        )
+        encoder = build_encoder(encoder_class, config["encoder_params"], state, f"the weights folder {source}")
     return encoder.eval(), config
 
 
@@ -132,15 +132,13 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     folder = _find(source)
     config, weights = read_folder(folder)
     try:
-        if config["encoder"] not in ENCODERS:
-            raise WeightsError(
-                f"{folder / 'config.json'} names the encoder {config['encoder']!r}, this version knows "
-                f"{sorted(ENCODERS)}; update"
-            )
+        try:
+            encoder_class = ENCODERS[config["encoder"]]
+        except (NotRegisteredError, PluginError) as error:
+            raise WeightsError(f"{folder / 'config.json'} names an encoder that cannot be used: {error}") from error
         read_header(io.BytesIO(weights), len(weights))
         tensors = load_tensors(weights)
         _check_config(config, tensors)
-        encoder_class = ENCODERS[config["encoder"]]
         if encoder_class.recipe.to_dict() != config["recipe"]:
             raise WeightsError(
                 f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder_class.recipe}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,9 @@ from crystalssl.augment import (
     GaussianPerturbation,
     NeighborDistanceNoising,
     RandomPerturbation,
+    RandomStrain,
     recompute_distances,
+    resolve_view,
 )
 from crystalssl.training import collate
 
@@ -26,6 +30,7 @@ CHANGED = {
     "gndn": {"distance"},
     "mask-atoms": {"z"},
     "mask-edges": {"distance"},
+    "strain": {"pos", "cell", "distance"},
 }
 """The tensors that each augmentation may replace; all others must stay the same, bit by bit."""
 
@@ -132,7 +137,7 @@ def test_equal_parameters_make_equal_augmentations(name):
 @every
 def test_repr_shows_the_parameters(name):
     augmentation = AUGMENTATIONS[name](0.25)
-    assert repr(augmentation) == f"{AUGMENTATIONS[name].__name__}({next(iter(vars(augmentation)))}=0.25)"
+    assert repr(augmentation) == f"{AUGMENTATIONS[name].__name__}({next(iter(augmentation.config))}=0.25)"
 
 
 # ---------------------------------------------------------------------- perturbation
@@ -412,3 +417,76 @@ def test_isolated_atoms_can_be_augmented(name):
     view = AUGMENTATIONS[name](1.0)(batch, generator())
     assert view.distance.shape == (0,)
     assert torch.isfinite(view.pos).all()
+
+
+# ---------------------------------------------------------------------- strain
+
+
+def test_strain_is_symmetric_and_atoms_follow(batch):
+    batch.cell, batch.pos, batch.image = batch.cell.double(), batch.pos.double(), batch.image.double()
+    view = AUGMENTATIONS["strain"](0.05)(batch, generator())
+    # The tensor that leads from one cell to the other: a crystal's vectors are rows.
+    strain = torch.linalg.solve(batch.cell, view.cell) - torch.eye(3)
+    torch.testing.assert_close(strain, strain.mT, rtol=0, atol=1e-10)
+    assert strain.std() == pytest.approx(0.05 * ((3 + 6 / 2) / 9) ** 0.5, rel=0.1)
+    moved = batch.pos + torch.einsum("ai,aij->aj", batch.pos, strain[batch.batch])
+    torch.testing.assert_close(view.pos, moved, rtol=0, atol=1e-5)
+    # Fractional coordinates stay.
+    fractions = [torch.linalg.solve(part.cell.mT[batch.batch], part.pos[..., None]) for part in (batch, view)]
+    torch.testing.assert_close(*fractions)
+
+
+def test_lengths_change_as_the_strain_says(batch):
+    view = AUGMENTATIONS["strain"](0.05)(batch, generator())
+    strain = torch.linalg.solve(batch.cell.double(), view.cell.double()) - torch.eye(3)
+    neighbor, center = batch.edge_index
+    crystal = batch.batch[center]
+    vector = batch.pos[neighbor] + torch.einsum("ei,eij->ej", batch.image, batch.cell[crystal]) - batch.pos[center]
+    expected = torch.linalg.vector_norm(
+        vector.double() + torch.einsum("ei,eij->ej", vector.double(), strain[crystal]), dim=1
+    )
+    torch.testing.assert_close(view.distance.double(), expected, rtol=1e-4, atol=1e-4)
+    assert view.edge_index is batch.edge_index
+    # To first order, the volume changes by the trace.
+    ratio = torch.linalg.det(view.cell.double()) / torch.linalg.det(batch.cell.double())
+    torch.testing.assert_close(ratio, torch.linalg.det(torch.eye(3) + strain))
+    assert (ratio - 1).abs().max() > 0.05
+    assert 0.7 < (ratio - 1).std() / (0.05 * 3**0.5) < 1.3
+
+
+def test_strain_has_no_preferred_direction(batch):
+    view = RandomStrain(1e-3)(batch, generator())
+    strain = torch.linalg.solve(batch.cell.double(), view.cell.double()) - torch.eye(3)
+    for direction in ([1.0, 0, 0], [1, 1, 0], [1, 1, 1], [1, -2, 3]):
+        n = torch.tensor(direction).double()
+        along = torch.einsum("i,cij,j->c", n, strain, n) / (n @ n)
+        assert along.std() == pytest.approx(1e-3, rel=0.15)
+        assert along.mean() == pytest.approx(0, abs=3e-4)
+
+
+def test_no_strain_and_masked_lengths(batch):
+    view = RandomStrain(0)(batch, generator())
+    torch.testing.assert_close(view.distance, batch.distance, rtol=1e-5, atol=1e-5)
+    assert torch.equal(view.cell, batch.cell)
+    masked = EdgeMasking(0.5)(batch, generator())
+    assert torch.equal(RandomStrain(0.1)(masked, generator()).distance.isinf(), masked.distance.isinf())
+    with pytest.raises(ValueError, match="sigma must not be negative"):
+        RandomStrain(-0.1)
+
+
+def test_config_is_json_and_makes_the_same_augmentation():
+    for name in AUGMENTATIONS:
+        augmentation = AUGMENTATIONS[name](0.25)
+        assert json.loads(json.dumps(augmentation.to_config())) == {"name": name, "params": augmentation.config}
+        assert resolve_view(augmentation.to_config()) == augmentation
+    both = Compose([RandomStrain(0.1), AtomMasking()])
+    assert resolve_view(both.to_config()) == both
+
+
+def test_augmentation_without_parameters():
+    class Nothing(Augmentation):
+        name = "nothing"
+
+    assert Nothing().config == {}
+    assert Nothing() == Nothing()
+    assert repr(Nothing()) == "Nothing()"

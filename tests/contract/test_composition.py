@@ -357,10 +357,10 @@ def test_chain_of_targets_takes_vectors(regressor, embedder, graphs, numbers):
 def test_warm_start_is_the_way_to_go_on(regressor, graphs, numbers):
     assert not hasattr(CrystalSSLRegressor, "partial_fit")
     regressor.set_params(warm_start=True, max_epochs=1).fit(graphs, numbers)
-    first = regressor.net_.module_.head[1].weight.clone()
+    first = regressor.net_.module_.head[-1].weight.clone()
     regressor.fit(graphs, numbers)
-    assert not first.equal(regressor.net_.module_.head[1].weight)
-    assert first.allclose(regressor.net_.module_.head[1].weight, atol=0.05)  # it did not begin anew
+    assert not first.equal(regressor.net_.module_.head[-1].weight)
+    assert first.allclose(regressor.net_.module_.head[-1].weight, atol=0.05)  # it did not begin anew
 
 
 class Counter(Callback):

@@ -81,7 +81,14 @@ def tiny_embedder():
 @pytest.fixture(scope="session")
 def _tiny_weights(real_graphs, tmp_path_factory):
     embedder = PretrainedCrystalEmbedder(
-        weights=None, hidden_dim=8, n_layers=1, max_epochs=1, batch_size=16, learning_rate=0.01, random_state=0
+        "barlow",
+        weights=None,
+        hidden_dim=8,
+        n_layers=1,
+        max_epochs=1,
+        batch_size=16,
+        learning_rate=0.01,
+        random_state=0,
     )
     folder = tmp_path_factory.mktemp("tiny") / "weights"
     embedder.fit(real_graphs).save_pretrained(folder)

@@ -47,7 +47,7 @@ def make(name, **params):
     """A task in double precision on an encoder of which only the widths matter."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return TASKS[name](GatedGCN(DIM, 1, readout="attention"), **params).double()
+        return TASKS[name](**params).bind(GatedGCN(DIM, 1, readout="attention")).double()
 
 
 def encoded(node=None, edge=None, graph=None):
@@ -384,9 +384,9 @@ def test_weighted_sum():
     names = ["mask", "valence", "stiffness"]
     _, node, view, batch = example("mask")
     encoder = GatedGCN(DIM, 1)
-    parts = [TASKS[name](encoder).double() for name in names]
+    task = WeightedTasks([TASKS[name]() for name in names], [2.0, 0.3, 7.0]).bind(encoder).double()
+    parts = list(task.tasks)
     expected = sum(w * part.loss(encoded(node), [view], batch) for w, part in zip([2.0, 0.3, 7.0], parts, strict=True))
-    task = WeightedTasks(encoder, parts, [2.0, 0.3, 7.0])
     assert task.views == [parts[0].views[0]]
     found = task.loss([Encoded(node, None, node[:2])], [view], batch)
     torch.testing.assert_close(found, expected)

@@ -32,7 +32,8 @@ from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.graphs import check_structures
 from crystalssl.graphs._crystal_graphs import _COLUMNS as COLUMNS
 from crystalssl.training import load_encoder
-from crystalssl.training._pretrain import pretrain
+
+from ..training.pretraining import pretrain
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -10,7 +10,8 @@ from skorch.callbacks import Callback
 from crystalssl.training import BatchIterator
 from crystalssl.training._callbacks import FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import train
-from crystalssl.training._pretrain import pretrain
+
+from .pretraining import pretrain
 
 
 class Spy(Callback):

@@ -12,7 +12,8 @@ from crystalssl import PretrainedCrystalEmbedder
 from crystalssl.exceptions import WeightsError
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, WarmupCosine
 from crystalssl.training._net import CrystalNet, PretrainingNet, train
-from crystalssl.training._pretrain import pretrain
+
+from .pretraining import pretrain
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from crystalssl.training._net import train
-from crystalssl.training._pretrain import pretrain
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import load_encoder
+
+from .pretraining import pretrain
 
 
 def test_seeded_gives_the_same_numbers_whatever_came_before():
