@@ -133,7 +133,7 @@ def test_resolve_encoder():
     assert resolve_encoder(CGCNN(readout="attention"))[1]["readout"] == "attention"
 
 
-@pytest.mark.parametrize("wrong", ["perceiver", "cgcn", 5, int, SimCLR(), object()], ids=str)
+@pytest.mark.parametrize("wrong", ["perceiver", "cgcn", 5, int, SimCLR(), pytest.param(object(), id="object")], ids=str)
 def test_what_is_no_encoder_is_an_invalid_parameter(wrong, prototypes):
     with pytest.raises(InvalidParameterError, match=r"'encoder' parameter must be a str among {'alignn', .*Got"):
         resolve_encoder(wrong)
@@ -142,7 +142,9 @@ def test_what_is_no_encoder_is_an_invalid_parameter(wrong, prototypes):
             estimator.set_params(encoder=wrong).fit(prototypes[:4], y)
 
 
-@pytest.mark.parametrize("wrong", ["perceiver", "barlw", 5, int, CGCNN, object(), {"name": "barlw"}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", ["perceiver", "barlw", 5, int, CGCNN, pytest.param(object(), id="object"), {"name": "barlw"}], ids=str
+)
 def test_what_is_no_task_is_an_invalid_parameter(wrong, prototypes):
     with pytest.raises(InvalidParameterError, match=r"'method' parameter must be a str among {'barlow', .*Got"):
         resolve_task(wrong)

@@ -6,7 +6,6 @@ from sklearn.frozen import FrozenEstimator
 
 from crystalssl import PretrainedCrystalEmbedder
 from crystalssl.encoders import CGCNN, GatedGCN
-from crystalssl.estimators import _source
 from crystalssl.estimators._source import EncoderSource
 from crystalssl.training import load_encoder
 
@@ -43,15 +42,21 @@ def test_every_build_is_a_copy(tiny_weights, graphs):
 
 
 @pytest.mark.parametrize(
-    ("params", "message"), [({"hidden_dim": 9}, "hidden_dim=8, not 9"), ({"readout": "mean"}, None), ({}, None)]
+    ("encoder", "message"),
+    [
+        (CGCNN(hidden_dim=9), "hidden_dim=9 has no effect: the pretrained 'cgcnn' has hidden_dim=8"),
+        (GatedGCN, "are of the encoder 'cgcnn', not 'gatedgcn'"),
+    ],
+    ids=["width", "class"],
 )
-def test_parameters_of_an_encoder_that_the_weights_do_not_have(tiny_weights, graphs, monkeypatch, params, message):
-    monkeypatch.setattr(_source, "resolve_encoder", lambda encoder: (CGCNN, params))
-    if message is None:
-        assert EncoderSource.of(tiny_weights, "any", graphs).name == "cgcnn"
-    else:
-        with pytest.raises(ValueError, match=message):
-            EncoderSource.of(tiny_weights, "any", graphs)
+def test_another_encoder_than_that_of_the_weights_is_refused(tiny_weights, graphs, encoder, message):
+    with pytest.raises(ValueError, match=message):
+        EncoderSource.of(tiny_weights, encoder, graphs)
+
+
+@pytest.mark.parametrize("encoder", ["cgcnn", CGCNN], ids=["name", "class"])
+def test_the_encoder_of_the_weights_may_be_named(tiny_weights, graphs, encoder):
+    assert EncoderSource.of(tiny_weights, encoder, graphs).name == "cgcnn"
 
 
 @pytest.mark.parametrize("pretrain", ["weights", None])

@@ -88,6 +88,9 @@ class Views(nn.Module):
         self.seeds[self.training].append(generator.initial_seed())
         return self.weight.sum()
 
+    def after_step(self):
+        pass
+
 
 def test_views_of_validation_differ_between_batches_and_not_between_epochs(dataset, valid):
     net = PretrainingNet(
