@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crystalssl.encoders._base import LAYERS, Encoded, Encoder
+from crystalssl.encoders._base import POOLED_LAYERS, Encoded, Encoder, LayerOutputs
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
 from crystalssl.encoders.alignn import ALIGNN
@@ -17,12 +17,13 @@ __all__ = [
     "CGCNN",
     "ENCODERS",
     "GIN",
-    "LAYERS",
+    "POOLED_LAYERS",
     "READOUTS",
     "DeeperGATGNN",
     "Encoded",
     "Encoder",
     "GatedGCN",
+    "LayerOutputs",
     "MEGNet",
     "valence_electrons",
 ]

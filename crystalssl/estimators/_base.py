@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS
+from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
@@ -25,7 +25,7 @@ class CrystalEstimator(PackageEstimator):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "encoder": [StrOptions(set(ENCODERS)), None],
         "readout": [StrOptions(set(READOUTS)), None],
-        "layers": [StrOptions(set(LAYERS)), None],
+        "layers": [StrOptions(set(POOLED_LAYERS)), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
 from crystalssl._version import __version__
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
+from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, Encoder
 from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
 from crystalssl.estimators._network import evaluate
 from crystalssl.exceptions import WeightsError
@@ -319,7 +319,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def _embedding(self) -> Encoder:
         """Return the encoder with the readout of `transform`; the one of pretraining may be good for training only."""
-        chosen = _given(readout=self.readout, layers=self.layers)
+        chosen = _given(readout=self.readout, pooled_layers=self.layers)
         with seeded(0):
             encoder = type(self.encoder_)(**{**self.encoder_.config, **self.encoder_.frozen_pooling, **chosen})
         encoder.load_pretrained(self.encoder_.state_dict())
@@ -387,7 +387,11 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         _, config = load_encoder(folder)
         embedding = config.get("embedding", {})
         saved = {"method": config["method"], **(embedding if isinstance(embedding, dict) else {"embedding": embedding})}
-        choices: dict[str, tuple] = {"method": (*TASKS,), "readout": (*READOUTS, None), "layers": (*LAYERS, None)}
+        choices: dict[str, tuple] = {
+            "method": (*TASKS,),
+            "readout": (*READOUTS, None),
+            "layers": (*POOLED_LAYERS, None),
+        }
         for name, value in saved.items():
             if value not in choices.get(name, ()):
                 raise WeightsError(f"the config.json of {folder} has {name} = {value!r}, which this version cannot use")

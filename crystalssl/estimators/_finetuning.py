@@ -203,7 +203,7 @@ class FinetunedEstimator(CrystalEstimator):
         return build, elements, graphs
 
     def _pooling(self, encoder_class: type[Encoder]) -> dict[str, str]:
-        chosen = {"readout": self.readout, "layers": self.layers}
+        chosen = {"readout": self.readout, "pooled_layers": self.layers}
         return {**encoder_class.pooling, **{name: value for name, value in chosen.items() if value is not None}}
 
     def _build_module(self, build_encoder: Any, n_targets: int, seed: int) -> PropertyNetwork:

@@ -16,6 +16,7 @@ from safetensors.torch import save as save_tensors
 
 from crystalssl._suggestions import did_you_mean
 from crystalssl.encoders import ENCODERS, Encoder
+from crystalssl.encoders._base import current_config
 from crystalssl.exceptions import WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
@@ -95,8 +96,8 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
     source : str or path
         Name of bundled weights, or a folder.
     **changes
-        `readout` or `layers`, where they are to differ from those of pretraining. A readout that pretraining has not
-        trained starts from random weights.
+        `readout` or `pooled_layers`, where they are to differ from those of pretraining. A readout that pretraining has
+        not trained starts from random weights.
 
     Returns
     -------
@@ -145,7 +146,7 @@ def load_encoder(source: str | os.PathLike, **changes: Any) -> tuple[Encoder, di
         tensors = load_tensors(weights)
         _check_config(config, tensors)
         with seeded(0):  # initial weights must not move torch's global generator
-            encoder = ENCODERS[config["encoder"]](**{**config["encoder_params"], **changes})
+            encoder = ENCODERS[config["encoder"]](**{**current_config(config["encoder_params"]), **changes})
         encoder.load_pretrained(tensors)
         if encoder.recipe.to_dict() != config["recipe"]:
             raise WeightsError(f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder.recipe}")
