@@ -59,7 +59,7 @@ FINETUNING: dict[str, Changes] = {
     "no clipping": {"gradient_clip": None},
     "no weight decay": {"weight_decay": 0.0},
     "mean readout": {"readout": "mean"},
-    "all layers": {"layers": "all"},
+    "all layers": {"pooled_layers": "all"},
 }
 # Parameters of the embedder, and the labels that it sees.
 PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {

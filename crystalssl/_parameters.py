@@ -158,6 +158,8 @@ class PackageEstimator(BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state.get("encoder"), _Template):
             state = {**state, "encoder": state["encoder"].build()}
+        if "layers" in state:  # as it was called in version 0.1.0
+            state = {**state, "pooled_layers": state.pop("layers")}
         super().__setstate__(state)
         # A file of an earlier version lacks the parameters that have come since; they had their defaults.
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():

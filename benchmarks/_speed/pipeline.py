@@ -75,7 +75,9 @@ def time_embedding(crystals: Crystals, pace: Pace, threads: list[int], size: int
         structures = crystals.sample(name, size)
         if not structures:
             continue
-        embedder = PretrainedCrystalEmbedder("barlow", readout="mean", layers="last", device="cpu").fit(structures)
+        embedder = PretrainedCrystalEmbedder("barlow", readout="mean", pooled_layers="last", device="cpu").fit(
+            structures
+        )
         published = PublishedPipeline(PublishedCGCNN(embedder.encoder_))
         checked = check_embeddings(name, structures, embedder, published)
         for n in threads:

@@ -5,7 +5,7 @@ Encoders of other people are registered with :func:`register_encoder`, or found 
 
 from __future__ import annotations
 
-from crystalssl.encoders._base import LAYERS, Encoded, Encoder, Updated
+from crystalssl.encoders._base import POOLED_LAYERS, Encoded, Encoder, LayerOutputs
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
 from crystalssl.encoders._registry import ENCODERS, register_encoder, resolve_encoder
@@ -21,14 +21,14 @@ __all__ = [
     "CGCNN",
     "ENCODERS",
     "GIN",
-    "LAYERS",
+    "POOLED_LAYERS",
     "READOUTS",
     "DeeperGATGNN",
     "Encoded",
     "Encoder",
     "GatedGCN",
+    "LayerOutputs",
     "MEGNet",
-    "Updated",
     "register_encoder",
     "resolve_encoder",
     "valence_electrons",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
+from crystalssl._config import Configured, to_json
+from crystalssl.encoders._layers import KERNELS, Layer
 from crystalssl.encoders._readout import Readout
 from crystalssl.graphs import GraphRecipe
 
-__all__ = ["LAYERS", "Encoded", "Encoder", "Updated"]
+__all__ = ["POOLED_LAYERS", "Encoded", "Encoder", "LayerOutputs", "current_config"]
 
-LAYERS = ("last", "all")
+POOLED_LAYERS = ("last", "all")
 """Whose outputs stand for the atoms: the last layer's, or those of the embedding and all layers side by side."""
 
 
@@ -35,17 +38,17 @@ class Encoded(NamedTuple):
     graph: Tensor
 
 
-class Updated(NamedTuple):
+class LayerOutputs(NamedTuple):
     """What the layers of an encoder make of a batch, before the readout.
 
     Parameters
     ----------
-    nodes : list of Tensor of shape (n_atoms, ·)
-        Vectors of the atoms after the embedding and after every layer.
+    nodes : list of Tensor
+        Vectors of the atoms after the embedding and after every layer, each of shape (n_atoms, ·).
     edge : Tensor of shape (n_edges, edge_dim) or None, default=None
-        Vectors of the edges after the last layer.
-    state : Tensor of shape (n_crystals, ·) or None, default=None
-        The crystals' own state.
+        Vectors of the edges after the last layer, if the encoder updates them.
+    state : Tensor of shape (n_crystals, state_dim) or None, default=None
+        A vector of each crystal's own, if the encoder has one.
     """
 
     nodes: list[Tensor]
@@ -53,31 +56,75 @@ class Updated(NamedTuple):
     state: Tensor | None = None
 
 
-class Encoder(nn.Module):
+class Encoder(Configured, Layer):
     """Base class: batch in, vectors of atoms, edges and crystals out.
 
-    A subclass sets `name`, `recipe`, `pooling` and `frozen_pooling`. Its constructor takes JSON values only, calls
-    ``super().__init__`` with all of them, from which a weights folder rebuilds it, and ends with :meth:`finish`. It
-    writes :meth:`update`.
+    A subclass sets `name` and `recipe`. Its constructor takes JSON values, calls ``super().__init__``, and ends with
+    :meth:`set_widths`. It passes on the three parameters below, most simply as ``**shared``. It writes
+    :meth:`layer_outputs`. All else is done here: pooling, and `config`, from which a weights folder rebuilds the
+    encoder.
 
     Parameters
     ----------
-    readout : str
-        How atoms (and edges) are pooled, one of `READOUTS`.
-    layers : {"last", "all"}
-        Whose outputs stand for the atoms.
-    **config
-        The other parameters of the subclass.
+    readout : str, default="mean"
+        How atoms (and edges) are pooled into crystals, one of `READOUTS`.
+    pooled_layers : {"last", "all"}, default="last"
+        Whose outputs stand for the atoms: the last layer's, or those of the embedding and of every layer side by side.
+    kernels : {"fast", "plain"}, default="fast"
+        "plain" computes each layer as its equation is written. It is slower, and can be differentiated twice and by
+        distances. Both have the same weights and agree to rounding. It is not a part of `config`: weights are loaded
+        with either.
+
+    Attributes
+    ----------
+    config : dict
+        What rebuilds the encoder: ``type(encoder)(**encoder.config)``.
+    node_dim, edge_dim, graph_dim : int
+        Widths of what :meth:`forward` returns; `edge_dim` is None if it returns no edges.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a JSON value. If a subclass does not take the three parameters above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from torch_geometric.nn import CGConv
+    >>> from crystalssl import CrystalGraphTransformer
+    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl.encoders import Encoder, LayerOutputs
+    >>> from crystalssl.graphs import GraphRecipe
+    >>> from crystalssl.training import collate
+    >>> class Small(Encoder):
+    ...     name = "small"
+    ...     recipe = GraphRecipe(cutoff=8.0, max_neighbors=12)
+    ...
+    ...     def __init__(self, hidden_dim: int = 16, **shared):
+    ...         super().__init__(**shared)
+    ...         self.elements = nn.Embedding(119, hidden_dim)
+    ...         self.conv = CGConv(hidden_dim, 1)
+    ...         self.set_widths([hidden_dim, hidden_dim])
+    ...
+    ...     def layer_outputs(self, batch):
+    ...         x = self.elements(batch.z)
+    ...         return LayerOutputs([x, self.conv(x, batch.edge_index, batch.distance[:, None])])
+    >>> X, _ = load_prototypes(return_X_y=True)
+    >>> graphs = CrystalGraphTransformer(cutoff=8.0, max_neighbors=12).transform(X[:5])
+    >>> Small(readout="mean+max+min")(collate(graphs, np.arange(5))).graph.shape
+    torch.Size([5, 48])
     """
 
     name: ClassVar[str]
     recipe: ClassVar[GraphRecipe]
-    pooling: ClassVar[dict[str, str]]
-    """`readout` and `layers` with which the encoder is finetuned unless a user says otherwise."""
-    frozen_pooling: ClassVar[dict[str, str]]
-    """`readout` and `layers` of the embedding of a frozen encoder; the readout has no weights."""
+    pooling: ClassVar[dict[str, str]] = {"readout": "mean+max+min", "pooled_layers": "all"}
+    """With which `readout` and `pooled_layers` the encoder is finetuned, unless a user says otherwise."""
+    frozen_pooling: ClassVar[dict[str, str]] = {"readout": "mean+max+min", "pooled_layers": "all"}
+    """Those of the vectors of a frozen encoder. Such a readout has no weights."""
     gentle_finetuning: ClassVar[bool] = False
-    """Whether, once pretrained, its vectors are standardised for the head and it learns the less the fewer labels."""
+    """How a pretrained encoder is finetuned. If True, two things are done: its vectors are standardised before they
+    enter the head, and its learning rate is lowered. The fewer labels there are, the lower it is."""
     pools_edges: ClassVar[bool] = False
     """Whether the readout pools edges beside atoms."""
 
@@ -87,14 +134,31 @@ class Encoder(nn.Module):
     graph_dim: int
     readout: Readout
 
-    def __init__(self, *, readout: str, layers: str, **config: Any):
-        super().__init__()
-        if layers not in LAYERS:
-            raise ValueError(f"layers must be one of {LAYERS}, got {layers!r}")
-        self.config = {**config, "readout": readout, "layers": layers}
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        parameters = inspect.signature(cls.__init__).parameters
+        missing = {"readout", "pooled_layers", "kernels"} - parameters.keys()
+        if missing and all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+            raise TypeError(
+                f"the constructor of {cls.__name__} must take {', '.join(sorted(missing))} and pass them on to "
+                "super().__init__; end its parameters with **shared"
+            )
 
-    def finish(self, node_dims: list[int], edge_dim: int | None = None, state_dim: int = 0) -> None:
-        """Set the widths of the outputs, and make the readout.
+    def __init__(self, *, readout: str = "mean", pooled_layers: str = "last", kernels: str = "fast"):
+        super().__init__()
+        if pooled_layers not in POOLED_LAYERS:
+            raise ValueError(f"pooled_layers must be one of {POOLED_LAYERS}, got {pooled_layers!r}")
+        if kernels not in KERNELS:
+            raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r}")
+        given = {key: _json_value(type(self), key, value) for key, value in self.config.items() if key != "kernels"}
+        self.config = {**given, "readout": readout, "pooled_layers": pooled_layers}
+        self.kernels = kernels
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "config": current_config(state["config"])})
+
+    def set_widths(self, node_dims: list[int], edge_dim: int | None = None, state_dim: int = 0) -> None:
+        """Say how wide the outputs of the layers are; the readout follows from it.
 
         Parameters
         ----------
@@ -103,25 +167,22 @@ class Encoder(nn.Module):
         edge_dim : int or None, default=None
             Width of the edges' vectors; None if the encoder does not update edges.
         state_dim : int, default=0
-            Width of the crystals' own state.
+            Width of the crystals' own vectors.
         """
-        self.node_dim = sum(node_dims) if self.config["layers"] == "all" else node_dims[-1]
+        self.node_dim = sum(node_dims) if self.config["pooled_layers"] == "all" else node_dims[-1]
         self.edge_dim = edge_dim
         self.readout = Readout(self.config["readout"], self.node_dim, edge_dim if self.pools_edges else None, state_dim)
         self.graph_dim = self.readout.out_dim
+        self.use_kernels(self.kernels)
 
-    def __repr__(self) -> str:
-        # As it is constructed: it stands in the representation of estimators. Its layers are its children.
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
-
-    def update(self, batch: Batch) -> Updated:
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Encoded:
         """Encode a batch made by :func:`crystalssl.training.collate`."""
-        nodes, edge, state = self.update(batch)
-        node = torch.cat(nodes, dim=1) if self.config["layers"] == "all" else nodes[-1]
+        nodes, edge, state = self.layer_outputs(batch)
+        node = torch.cat(nodes, dim=1) if self.config["pooled_layers"] == "all" else nodes[-1]
         return Encoded(node, edge, self.readout(node, edge, state, batch))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
@@ -137,6 +198,22 @@ class Encoder(nn.Module):
         if {name: tensor.shape for name, tensor in own.items()} != {name: t.shape for name, t in theirs.items()}:
             state = {**{name: tensor for name, tensor in state.items() if name not in theirs}, **own}
         self.load_state_dict(state, strict=True)
+
+
+def current_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config with the names of this version; `pooled_layers` was called `layers` in 0.1.0."""
+    return {"pooled_layers" if name == "layers" else name: value for name, value in config.items()}
+
+
+def _json_value(cls: type[Encoder], name: str, value: Any) -> Any:
+    """Return a parameter as the JSON value that a weights folder stores."""
+    try:
+        return to_json(value)
+    except ValueError as error:
+        raise TypeError(
+            f"{cls.__name__} cannot be rebuilt from its weights folder: {name} = {value!r} is not a JSON value; pass "
+            "numbers, strings, lists and dicts"
+        ) from error
 
 
 def element_table() -> Tensor:

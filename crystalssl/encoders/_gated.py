@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crystalssl.encoders._kernels import Topology, gated_convolution
+from crystalssl.encoders._kernels import edge_gated_conv
+from crystalssl.encoders._layers import Layer, Topology, fast_form
 
 __all__ = ["EdgeGatedConv"]
 
 
-class EdgeGatedConv(nn.Module):
+class EdgeGatedConv(Layer):
     """Edge-gated graph convolution with layer normalisation and residuals.
 
     For every edge from node j to node i with the vector e and the envelope f,
 
-    - ``m_ij = A x_i + B x_j + C e_ij``,
-    - ``h_i = Σ_j σ(m_ij) f_ij V x_j / (Σ_j σ(m_ij) f_ij + ε)``,
+    - ``m_ij = A x_i + B x_j + C e_ij`` and ``w_ij = σ(m_ij) f_ij``,
+    - ``h_i = Σ_j w_ij V x_j / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U x_i + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
 
     Parameters
@@ -27,6 +29,9 @@ class EdgeGatedConv(nn.Module):
         If not, the edges' vectors are returned as they came.
     """
 
+    epsilon = 1e-6
+    """Keeps the mean of no neighbours at zero."""
+
     def __init__(self, hidden_dim: int, updates_edges: bool = True):
         super().__init__()
         self.nodes = nn.Linear(hidden_dim, 4 * hidden_dim)  # A, B, V and U of the equations, in one product
@@ -34,11 +39,24 @@ class EdgeGatedConv(nn.Module):
         self.node_norm = nn.LayerNorm(hidden_dim)
         self.edge_norm = nn.LayerNorm(hidden_dim) if updates_edges else None
 
+    @fast_form(edge_gated_conv)
     def forward(
         self, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Update the vectors of the nodes, and those of the edges."""
-        messages, updated = gated_convolution(
-            self.nodes(x), edges, self.edge.weight, self.edge_norm, envelope, topology
-        )
-        return x + F.silu(self.node_norm(messages)), edges if updated is None else updated
+        """Update the vectors of the nodes, and those of the edges.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_nodes, hidden_dim)
+        edges : Tensor of shape (n_edges, hidden_dim)
+        topology : Topology
+        envelope : Tensor of shape (n_edges, 1) or None, default=None
+            None stands for ones.
+        """
+        i, j = topology.centers, topology.neighbors
+        a, b, v, u = self.nodes(x).chunk(4, dim=1)
+        m = a[i] + b[j] + self.edge(edges)
+        w = torch.sigmoid(m) if envelope is None else torch.sigmoid(m) * envelope
+        h = topology.sum(w * v[j]) / (topology.sum(w) + self.epsilon)
+        x = x + F.silu(self.node_norm(u + h))
+        return x, edges if self.edge_norm is None else edges + F.silu(self.edge_norm(m))

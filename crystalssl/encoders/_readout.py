@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, softmax
 
-from crystalssl.encoders._segments import segment_attention, segment_statistics
 from crystalssl.graphs import N_ELEMENTS
 
 __all__ = ["READOUTS", "Readout"]
@@ -59,19 +58,12 @@ class Readout(nn.Module):
 
     def forward(self, node: Tensor, edge: Tensor | None, state: Tensor | None, batch: Batch) -> Tensor:
         """Return one row per crystal."""
-        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch)]
+        parts = [self.nodes(node, batch.batch, batch)]
         if self.edges is not None:
-            crystal = batch.batch.index_select(0, batch.edge_index[1])
-            parts.append(self._pool(self.edges, edge, crystal, batch.edge_ptr[batch.ptr], batch))
+            parts.append(self.edges(edge, batch.batch[batch.edge_index[1]], batch))
         if state is not None:
             parts.append(state)
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-
-    @staticmethod
-    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch) -> Tensor:
-        if isinstance(pooling, CompositionAttention):
-            return pooling(x, crystal, batch)
-        return pooling(x, crystal, ptr)
+        return torch.cat(parts, dim=1)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
@@ -85,7 +77,7 @@ def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int
 
 
 class Statistics(nn.Module):
-    """Statistics of the rows of each crystal, side by side.
+    """Statistics of the rows of each crystal, side by side; zeros for a crystal without rows.
 
     Parameters
     ----------
@@ -96,9 +88,9 @@ class Statistics(nn.Module):
         super().__init__()
         self.names = names
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
-        return torch.cat(segment_statistics(x, crystal, ptr, self.names), dim=1)
+    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`."""
+        return torch.cat([_pool(x, crystal, batch, name) for name in self.names], dim=1)
 
 
 class Set2Set(nn.Module):
@@ -114,13 +106,15 @@ class Set2Set(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(2 * dim, dim)
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
+    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`."""
         state = None
-        pooled = x.new_zeros(len(ptr) - 1, self.lstm.input_size)
+        pooled = x.new_zeros(batch.num_graphs, self.lstm.input_size)
         for _ in range(_N_SET2SET_STEPS):
             query, state = self.lstm(pooled[None], state)
-            pooled = torch.cat([query[0], segment_attention(x, query[0], crystal, ptr)], dim=1)
+            scores = (x * query[0][crystal]).sum(dim=1, keepdim=True)
+            weights = softmax(scores, crystal, num_nodes=batch.num_graphs)
+            pooled = torch.cat([query[0], _pool(x * weights, crystal, batch, "sum")], dim=1)
         return pooled
 
 
@@ -139,14 +133,17 @@ class CompositionAttention(nn.Module):
         self.score = nn.Linear(dim, 1)
 
     def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`, in ascending order."""
-        n_atoms = batch.ptr.diff()
+        """Pool rows `x` that belong to the crystals in `crystal`."""
         composition = x.new_zeros(batch.num_graphs, _N_SHARES)
-        share = (1 / n_atoms.to(x.dtype))[batch.batch]
+        share = (1 / batch.ptr.diff().to(x.dtype))[batch.batch]
         composition.index_put_((batch.batch, batch.z), share, accumulate=True)
         # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
         of_row, of_composition = self.hidden.weight.split([x.shape[1], _N_SHARES], dim=1)
         context = F.linear(composition, of_composition, self.hidden.bias)
-        hidden = F.softplus(F.linear(x, of_row) + context.index_select(0, crystal))
+        hidden = F.softplus(F.linear(x, of_row) + context[crystal])
         weights = softmax(self.score(hidden), crystal, num_nodes=batch.num_graphs)
-        return scatter(x * weights, crystal, dim=0, dim_size=batch.num_graphs, reduce="sum")
+        return _pool(x * weights, crystal, batch, "sum")
+
+
+def _pool(x: Tensor, crystal: Tensor, batch: Batch, reduce: str) -> Tensor:
+    return scatter(x, crystal, dim=0, dim_size=batch.num_graphs, reduce=reduce)

@@ -44,8 +44,8 @@ def resolve_encoder(encoder: Any) -> tuple[type[Encoder], dict[str, Any]]:
     cls : type
         A subclass of `Encoder`.
     params : dict
-        Those of the template; empty for a name or a class. `readout` and `layers` are among them where they differ from
-        the constructor's defaults: whoever trains the encoder has defaults of their own.
+        Those of the template; empty for a name or a class. `readout` and `pooled_layers` are among them where
+        they differ from the constructor's defaults: whoever trains the encoder has defaults of their own.
 
     Raises
     ------
@@ -69,6 +69,7 @@ def resolve_encoder(encoder: Any) -> tuple[type[Encoder], dict[str, Any]]:
     ENCODERS.check(cls)
     if cls is encoder:
         return cls, {}
-    usual = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
-    usual = {name: usual[name] for name in ("readout", "layers") if name in usual}
+    # A class that passes them on as **shared has the defaults of the base class.
+    parameters = {**inspect.signature(Encoder).parameters, **inspect.signature(cls).parameters}
+    usual = {name: parameters[name].default for name in ("readout", "pooled_layers")}
     return cls, {name: value for name, value in encoder.config.items() if name not in usual or value != usual[name]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from math import sqrt
 from typing import ClassVar
 
@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoder, Updated, element_table
+from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
-from crystalssl.encoders._kernels import Topology, gaussian_expansion
+from crystalssl.encoders._layers import Topology, gaussian_expansion, once_per_value
 from crystalssl.graphs import RECIPES
 
 __all__ = ["ALIGNN"]
@@ -24,8 +24,6 @@ _EXPANSION_DIM = 64
 """Width of the first of the two layers that read an expanded length or angle, the authors' for every `hidden_dim`."""
 _COSINE_STEPS = 2**20
 """Of which cosines are multiples; their rounding errors are of the same size."""
-_PAIRS_PER_BLOCK = 2**14
-"""About as many pairs as pay on a CPU, which spent a third of its time fetching memory for larger arrays."""
 
 
 class ALIGNN(Encoder):
@@ -35,18 +33,18 @@ class ALIGNN(Encoder):
     the pairs of an edge from atom k to j and one from j to i, and carry the cosine of the angle at j. Both graphs are
     updated by the same edge-gated convolution. From an edge's start j to its end i it computes
 
-    - ``m_ij = A x_i + B x_j + C e_ij``,
-    - ``h_i = Σ_j σ(m_ij) V x_j / (Σ_j σ(m_ij) + ε)``,
+    - ``m_ij = A x_i + B x_j + C e_ij`` and ``w_ij = σ(m_ij)``,
+    - ``h_i = Σ_j w_ij V x_j / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U x_i + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
 
     Each of the first `n_layers` layers updates atoms and edges on the crystal graph, then edges and pairs on the line
-    graph; the `n_gcn_layers` after them see the crystal graph only. Elements, and the Gaussians in which lengths and
-    cosines are expanded, enter through layers of the form ``SiLU(LN(W x + b))``.
+    graph. The `n_gcn_layers` after them see the crystal graph only. Lengths and cosines are expanded in Gaussians.
+    These and the features of the elements first pass through layers of the form ``SiLU(LN(W x + b))``.
 
-    This is the network that the authors' package trains today, ``ALIGNNAtomWisePure``, whose paper had batch
-    normalisation instead. It differs in three ways: elements come as the features that all encoders of this package
-    share, neighbours are the nearest twelve with the whole shell of the last, and all pairs of edges have angles,
-    also those longer than 3.5 Å, as in the paper. A pair of an edge and its own reverse counts, as it does there.
+    This is the network that the authors' package trains today, ``ALIGNNAtomWisePure``. Their paper had batch
+    normalisation instead. Three things differ from theirs. Elements come as the features that all encoders of this
+    package share. Neighbours are the nearest twelve with the whole shell of the last. All pairs of edges have angles,
+    as in the paper, also those longer than 3.5 Å. A pair of an edge and its own reverse counts, as it does there.
 
     Parameters
     ----------
@@ -58,9 +56,11 @@ class ALIGNN(Encoder):
         Number of layers on the crystal graph after them; the paper has 4.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
-    layers : {"last", "all"}, default="last"
+    pooled_layers : {"last", "all"}, default="last"
         Pool the atoms' vectors after the last layer, as in the paper, or those of the embedding and of every layer side
         by side.
+    kernels : {"fast", "plain"}, default="fast"
+        See :class:`Encoder`.
 
     References
     ----------
@@ -81,8 +81,8 @@ class ALIGNN(Encoder):
 
     name = "alignn"
     recipe = RECIPES["alignn"]
-    pooling: ClassVar = {"readout": "mean", "layers": "last"}
-    frozen_pooling: ClassVar = {"readout": "mean", "layers": "last"}
+    pooling: ClassVar = {"readout": "mean", "pooled_layers": "last"}
+    frozen_pooling: ClassVar = {"readout": "mean", "pooled_layers": "last"}
 
     element_features: Tensor
     length_centers: Tensor
@@ -94,11 +94,10 @@ class ALIGNN(Encoder):
         n_layers: int = 2,
         n_gcn_layers: int = 2,
         readout: str = "mean",
-        layers: str = "last",
+        pooled_layers: str = "last",
+        kernels: str = "fast",
     ):
-        super().__init__(
-            hidden_dim=hidden_dim, n_layers=n_layers, n_gcn_layers=n_gcn_layers, readout=readout, layers=layers
-        )
+        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
         table = element_table()
         self.register_buffer("element_features", table)
         self.register_buffer("length_centers", torch.linspace(0, self.recipe.cutoff, _N_LENGTHS))
@@ -113,97 +112,69 @@ class ALIGNN(Encoder):
         self.line_convs = nn.ModuleList(EdgeGatedConv(hidden_dim, i < n_layers - 1) for i in range(n_layers))
         if n_layers:
             self.cosines = nn.Sequential(_layer(_N_ANGLES, _EXPANSION_DIM), _layer(_EXPANSION_DIM, hidden_dim))
-        self.finish([hidden_dim] * (n_layers + n_gcn_layers + 1), edge_dim=hidden_dim)
+        self.set_widths([hidden_dim] * (n_layers + n_gcn_layers + 1), edge_dim=hidden_dim)
 
-    def update(self, batch: Batch) -> Updated:
+    @once_per_value
+    def embed_lengths(self, distance: Tensor) -> Tensor:
+        """Return the first vectors of edges of these lengths, of shape (n_edges, hidden_dim)."""
+        return self.lengths(gaussian_expansion(distance, self.length_centers, self.length_width))
+
+    @once_per_value
+    def embed_cosines(self, cosines: Tensor) -> Tensor:
+        """Return the first vectors of pairs with these cosines, of shape (n_pairs, hidden_dim)."""
+        return self.cosines(gaussian_expansion(cosines, self.cosine_centers, self.cosine_width))
+
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        # Crystals have few lengths and few angles, each many times.
-        lengths, length = batch.distance.unique(return_inverse=True)
-        lengths = self.lengths(gaussian_expansion(lengths, self.length_centers, self.length_width))
-        edges = lengths.index_select(0, length)
+        edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         if self.line_convs:
-            line = line_topology(batch)
-            blocks = line_blocks(batch, line)
-            n_edges = [len(block.edge_ptr) - 1 for block in blocks]
-            # Cosines that differ by rounding errors only are made equal.
-            cosines, angle = bond_cosines(batch, line).mul_(_COSINE_STEPS).round_().unique(return_inverse=True)
-            angles = self.cosines(gaussian_expansion(cosines / _COSINE_STEPS, self.cosine_centers, self.cosine_width))
-            pairs = [angles.index_select(0, rows) for rows in angle.split([len(block.centers) for block in blocks])]
+            line = line_topology(topology)
+            cosines = bond_cosines(batch, line)
+            if self.kernels == "fast":  # those that differ by rounding errors only are made equal
+                cosines = (cosines * _COSINE_STEPS).round() / _COSINE_STEPS
+            pairs = self.embed_cosines(cosines)
         for conv, line_conv in zip_longest(self.convs, self.line_convs):
             node, edges = conv(nodes[-1], edges, topology)
             nodes.append(node)
             if line_conv is not None:
-                updated = [line_conv(*args) for args in zip(edges.split(n_edges), pairs, blocks, strict=True)]
-                edges = torch.cat([edge for edge, _ in updated])
-                pairs = [pair for _, pair in updated]
-        return Updated(nodes, edges)
+                edges, pairs = line_conv(edges, pairs, line)
+        return LayerOutputs(nodes, edges)
 
 
-def line_topology(batch: Batch) -> Topology:
-    """Return the line graph of a batch made by :func:`crystalssl.training.collate`.
+def line_topology(graph: Topology) -> Topology:
+    """Return the line graph of a graph.
 
-    Its nodes are the edges of the crystal graph. The neighbours of an edge from j to i are all edges that end in j,
-    its own reverse among them.
+    Its nodes are the edges of the graph. The neighbours of an edge from j to i are all edges that end in j, its own
+    reverse among them.
     """
-    neighbors, centers = batch.edge_index
+    neighbors, centers = graph.neighbors, graph.centers
     n_edges = len(centers)
     # Edges that end in an atom follow each other, so that an edge's neighbours are a range ...
-    n_neighbors = batch.edge_ptr.diff()[neighbors]
+    n_neighbors = graph.edge_ptr.diff()[neighbors]
     ptr = _offsets(n_neighbors)
-    first = batch.edge_ptr[neighbors]
-    pair_centers = torch.repeat_interleave(n_neighbors)
-    pair_neighbors = _ranges(first, n_neighbors)
     # ... and the edges that start where it ends are a range of `neighbor_order`. An edge's rank among those that end in
     # the same atom is its rank among the neighbours of each of them.
-    n_continuations = batch.neighbor_ptr.diff()[centers]
-    continuations = batch.neighbor_order[_ranges(batch.neighbor_ptr[centers], n_continuations)]
-    rank = torch.arange(n_edges, device=centers.device) - batch.edge_ptr[centers]
+    n_continuations = graph.neighbor_ptr.diff()[centers]
+    continuations = graph.neighbor_order[_ranges(graph.neighbor_ptr[centers], n_continuations)]
+    rank = torch.arange(n_edges, device=centers.device) - graph.edge_ptr[centers]
     return Topology(
-        pairs=torch.stack([pair_centers, pair_neighbors + n_edges], dim=1),
-        centers=pair_centers,
+        neighbors=_ranges(graph.edge_ptr[neighbors], n_neighbors),
+        centers=torch.repeat_interleave(n_neighbors),
         edge_ptr=ptr,
         neighbor_order=ptr[continuations] + torch.repeat_interleave(rank, n_continuations),
         neighbor_ptr=_offsets(n_continuations),
     )
 
 
-def line_blocks(batch: Batch, line: Topology) -> list[Topology]:
-    """Cut the line graph between crystals, which have no pairs in common, into blocks of about as many pairs each."""
-    if batch.z.is_cuda:  # the fewer and the larger the operations the better
-        return [line]
-    edge_ptr = batch.edge_ptr[batch.ptr]
-    pair_ptr = line.edge_ptr[edge_ptr]
-    block = pair_ptr[:-1] // _PAIRS_PER_BLOCK
-    cuts = [0, *(block.diff().nonzero()[:, 0] + 1).tolist(), len(block)]
-    n_edges = len(line.edge_ptr) - 1
-    blocks = []
-    for start, stop in pairwise(cuts):
-        first_edge, last_edge = edge_ptr[start].item(), edge_ptr[stop].item()
-        first, last = pair_ptr[start].item(), pair_ptr[stop].item()
-        shift = torch.tensor([first_edge, first_edge + n_edges - (last_edge - first_edge)])
-        blocks.append(
-            Topology(
-                pairs=line.pairs[first:last] - shift,
-                centers=line.centers[first:last] - first_edge,
-                edge_ptr=line.edge_ptr[first_edge : last_edge + 1] - first,
-                neighbor_order=line.neighbor_order[first:last] - first,
-                neighbor_ptr=line.neighbor_ptr[first_edge : last_edge + 1] - first,
-            )
-        )
-    return blocks
-
-
 def bond_cosines(batch: Batch, line: Topology) -> Tensor:
     """Return the cosine of the angle of every pair of the line graph; a bond of no length is at right angles to all."""
     neighbors, centers = batch.edge_index
-    shifts = torch.bmm(batch.image[:, None, :], batch.cell.index_select(0, batch.batch[centers]))[:, 0]
-    vectors = batch.pos.index_select(0, neighbors).add_(shifts).sub_(batch.pos.index_select(0, centers))
-    vectors = F.normalize(vectors, dim=1)
+    shifts = torch.bmm(batch.image[:, None, :], batch.cell[batch.batch[centers]])[:, 0]
+    vectors = F.normalize(batch.pos[neighbors] + shifts - batch.pos[centers], dim=1)
     # From the atom shared, one of the two points to its neighbour, the other back to the centre.
-    cosines = vectors.index_select(0, line.centers).mul_(vectors.index_select(0, line.pairs[:, 1] - len(vectors)))
-    return cosines.sum(dim=1).neg_().clamp_(-1, 1)
+    return -(vectors[line.centers] * vectors[line.neighbors]).sum(dim=1).clamp(-1, 1)
 
 
 def _layer(in_dim: int, out_dim: int) -> nn.Sequential:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoder, Updated, element_table
-from crystalssl.encoders._kernels import Topology, gaussian_expansion, normalised_gated_sum, pair_linear
+from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
+from crystalssl.encoders._kernels import cg_conv
+from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form, gaussian_expansion
 from crystalssl.graphs import RECIPES
 
 __all__ = ["CGCNN"]
@@ -19,9 +18,11 @@ __all__ = ["CGCNN"]
 class CGCNN(Encoder):
     """Crystal graph convolutional neural network of Xie and Grossman.
 
-    Each convolution computes, for every edge from neighbour j to centre i,
-    ``z = BN(W [x_i, x_j, e_ij] + b)``, whose two halves are a gate and a core, and
-    ``x_i ← softplus(x_i + BN(Σ_j sigmoid(z_gate) softplus(z_core)))``.
+    Atoms start as ``x_i = W f_i + b`` of the features f of their elements. Edges stay the Gaussian expansion of their
+    lengths. Each convolution computes, for every edge from neighbour j to centre i,
+
+    - ``gate = BN(W₁ [x_i, x_j, e_ij] + b₁)`` and ``core = BN(W₂ [x_i, x_j, e_ij] + b₂)``,
+    - ``x_i ← softplus(x_i + BN(Σ_j sigmoid(gate) softplus(core)))``.
 
     Parameters
     ----------
@@ -34,9 +35,11 @@ class CGCNN(Encoder):
         width equals their spacing.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
-    layers : {"last", "all"}, default="last"
+    pooled_layers : {"last", "all"}, default="last"
         Pool the atoms' vectors after the last convolution, as in the paper, or those of the embedding and of every
         convolution side by side, which keeps what an atom is beside what surrounds it.
+    kernels : {"fast", "plain"}, default="fast"
+        See :class:`Encoder`.
 
     References
     ----------
@@ -57,8 +60,6 @@ class CGCNN(Encoder):
 
     name = "cgcnn"
     recipe = RECIPES["cgcnn"]
-    pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
-    frozen_pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
 
     element_features: Tensor
     gaussian_centers: Tensor
@@ -69,11 +70,10 @@ class CGCNN(Encoder):
         n_layers: int = 3,
         n_gaussians: int = 41,
         readout: str = "mean",
-        layers: str = "last",
+        pooled_layers: str = "last",
+        kernels: str = "fast",
     ):
-        super().__init__(
-            hidden_dim=hidden_dim, n_layers=n_layers, n_gaussians=n_gaussians, readout=readout, layers=layers
-        )
+        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
         table = element_table()
         # Both tables are saved with the weights, which mean nothing without them.
         self.register_buffer("element_features", table)
@@ -81,23 +81,23 @@ class CGCNN(Encoder):
         self.gaussian_width = self.recipe.cutoff / (n_gaussians - 1)
         self.embedding = nn.Linear(table.shape[1], hidden_dim)
         self.convs = nn.ModuleList(CGConv(hidden_dim, n_gaussians) for _ in range(n_layers))
-        self.finish([hidden_dim] * (n_layers + 1))
+        self.set_widths([hidden_dim] * (n_layers + 1))
 
-    def update(self, batch: Batch) -> Updated:
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
         edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         for conv in self.convs:
             nodes.append(conv(nodes[-1], edges, topology))
-        return Updated(nodes)
+        return LayerOutputs(nodes)
 
 
-class CGConv(nn.Module):
+class CGConv(Layer):
     """One convolution of :class:`CGCNN`.
 
-    The linear layer on ``[x_i, x_j, e_ij]`` and its batch normalisation act on gate and core separately, which is the
-    same arithmetic as the published layer, with each half contiguous in memory.
+    The published layer has gate and core in one linear layer and one batch normalisation. These act on gate and core
+    separately, so that two layers and two normalisations are the same arithmetic.
 
     Parameters
     ----------
@@ -110,23 +110,14 @@ class CGConv(nn.Module):
     def __init__(self, hidden_dim: int, edge_dim: int):
         super().__init__()
         self.gate = nn.Linear(2 * hidden_dim + edge_dim, hidden_dim)
-        self.gate_norm = nn.BatchNorm1d(hidden_dim)
+        self.gate_norm = BatchNorm(hidden_dim)
         self.core = nn.Linear(2 * hidden_dim + edge_dim, hidden_dim)
-        self.core_norm = nn.BatchNorm1d(hidden_dim)
-        self.norm = nn.BatchNorm1d(hidden_dim)
+        self.core_norm = BatchNorm(hidden_dim)
+        self.norm = BatchNorm(hidden_dim)
 
+    @fast_form(cg_conv)
     def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
-        """Update the atoms' vectors `x` of shape (n_atoms, hidden_dim)."""
-        gate, core = (self._pairs(linear, x, edges, topology) for linear in (self.gate, self.core))
-        messages = normalised_gated_sum(gate, core, self.gate_norm, self.core_norm, topology)
-        norm = self.norm
-        if len(messages) == 1:  # a single atom has no statistics; the running ones serve, as for edges
-            messages = F.batch_norm(messages, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            messages = norm(messages)
-        return F.softplus(x + messages)
-
-    @staticmethod
-    def _pairs(linear: nn.Linear, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
-        center, neighbor, edge = linear.weight.split([x.shape[1], x.shape[1], edges.shape[1]], dim=1)
-        return pair_linear(F.linear(x, center, linear.bias), F.linear(x, neighbor), edges, edge, topology)
+        """Update the atoms' vectors `x` of shape (n_atoms, hidden_dim), by edges of shape (n_edges, edge_dim)."""
+        ends = torch.cat([x[topology.centers], x[topology.neighbors], edges], dim=1)
+        gate, core = self.gate_norm(self.gate(ends)), self.core_norm(self.core(ends))
+        return F.softplus(x + self.norm(topology.sum(torch.sigmoid(gate) * F.softplus(core))))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoder, Updated, element_table
+from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
-from crystalssl.encoders._kernels import Topology, gaussian_expansion
+from crystalssl.encoders._layers import Topology, gaussian_expansion, once_per_value
 from crystalssl.graphs import RECIPES
 
 __all__ = ["GatedGCN"]
@@ -24,13 +24,15 @@ class GatedGCN(Encoder):
 
     For every edge from neighbour j to centre i of length d,
 
-    - ``m_ij = A x_i + B x_j + C e_ij``,
-    - ``h_i = Σ_j σ(m_ij) f(d) V x_j / (Σ_j σ(m_ij) f(d) + ε)``, with the cutoff ``f(d) = (1 + cos(π d / 8 Å)) / 2``,
+    - ``f_ij = (1 + cos(π d / 8 Å)) / 2``,
+    - ``m_ij = A x_i + B x_j + C e_ij`` and ``w_ij = σ(m_ij) f_ij``,
+    - ``h_i = Σ_j w_ij V x_j / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U x_i + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
 
-    Layer normalisation, unlike batch normalisation, leaves crystals of a batch independent of each other. The smooth
-    cutoff lets a neighbour fade out before it is cut off. An atom starts as a learned vector of its element plus a
-    linear map of the element's properties, among them the mass, which vibrations depend on.
+    Layer normalisation, unlike batch normalisation, leaves crystals of a batch independent of each other. The envelope
+    f lets a neighbour fade out before it is cut off. An atom starts as a learned vector of its element plus a linear
+    map of the element's properties. The mass is one of them, since vibrations depend on it. An edge starts as a linear
+    map of the Gaussian expansion of its length.
 
     Parameters
     ----------
@@ -40,8 +42,10 @@ class GatedGCN(Encoder):
         Number of convolutions.
     readout : {"mean+max+min", "mean", "set2set", "attention"}, default="mean+max+min"
         How atoms and edges are pooled into crystals.
-    layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last layer's, or those of all layers side by side.
+    pooled_layers : {"last", "all"}, default="last"
+        Whose outputs stand for the atoms: the last layer's, or those of the embedding and of all layers side by side.
+    kernels : {"fast", "plain"}, default="fast"
+        See :class:`Encoder`.
 
     References
     ----------
@@ -63,16 +67,23 @@ class GatedGCN(Encoder):
 
     name = "gatedgcn"
     recipe = RECIPES["gatedgcn"]
-    pooling: ClassVar = {"readout": "mean+max+min", "layers": "last"}
-    frozen_pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
+    pooling: ClassVar = {"readout": "mean+max+min", "pooled_layers": "last"}
+    frozen_pooling: ClassVar = {"readout": "mean+max+min", "pooled_layers": "all"}
     gentle_finetuning = True
     pools_edges = True
 
     element_features: Tensor
     gaussian_centers: Tensor
 
-    def __init__(self, hidden_dim: int = 64, n_layers: int = 4, readout: str = "mean+max+min", layers: str = "last"):
-        super().__init__(hidden_dim=hidden_dim, n_layers=n_layers, readout=readout, layers=layers)
+    def __init__(
+        self,
+        hidden_dim: int = 64,
+        n_layers: int = 4,
+        readout: str = "mean+max+min",
+        pooled_layers: str = "last",
+        kernels: str = "fast",
+    ):
+        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
         table = element_table()
         self.register_buffer("element_features", table)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, _N_GAUSSIANS))
@@ -83,18 +94,21 @@ class GatedGCN(Encoder):
         nn.init.normal_(self.elements.weight, std=0.1)
         self.lengths = nn.Linear(_N_GAUSSIANS, hidden_dim)
         self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim) for _ in range(n_layers))
-        self.finish([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
+        self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
 
-    def update(self, batch: Batch) -> Updated:
+    @once_per_value
+    def embed_lengths(self, distance: Tensor) -> Tensor:
+        """Return the first vectors of edges of these lengths, of shape (n_edges, hidden_dim)."""
+        return self.lengths(gaussian_expansion(distance, self.gaussian_centers, self.gaussian_width))
+
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
         distance = batch.distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
-        envelope = (distance * (torch.pi / self.recipe.cutoff)).cos_().add_(1).mul_(0.5)[:, None]
-        lengths, length = batch.distance.unique(return_inverse=True)  # crystals have few, each many times
-        lengths = self.lengths(gaussian_expansion(lengths, self.gaussian_centers, self.gaussian_width))
-        edges = lengths.index_select(0, length)
+        envelope = 0.5 * (1 + torch.cos(torch.pi / self.recipe.cutoff * distance))[:, None]
+        edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
         for conv in self.convs:
             node, edges = conv(nodes[-1], edges, topology, envelope)
             nodes.append(node)
-        return Updated(nodes, edges)
+        return LayerOutputs(nodes, edges)

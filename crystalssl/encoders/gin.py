@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
+from torch_geometric.nn import GINEConv
 
-from crystalssl.encoders._base import Encoder, Updated, element_table
-from crystalssl.encoders._kernels import Topology, gaussian_expansion, segment_sum
+from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
+from crystalssl.encoders._layers import BatchNorm, gaussian_expansion
 from crystalssl.graphs import RECIPES
 
 __all__ = ["GIN"]
@@ -21,9 +22,9 @@ class GIN(Encoder):
     """Graph isomorphism network of Xu et al. with the edge features of Hu et al.
 
     Each layer computes, over the edges from neighbours j to centre i,
-    ``x_i ← BN(MLP((1 + ε) x_i + Σ_j ReLU(x_j + W e_ij + b)))``, followed by a ReLU in all layers but the last. The
-    MLP has one hidden layer, twice as wide, and ε is learned. `e_ij` is the Gaussian expansion of the distance. The
-    layers, without their normalisation, are those of PyG's ``GINEConv``.
+    ``x_i ← BN(MLP((1 + ε) x_i + Σ_j ReLU(x_j + W e_ij + b)))``. This is PyG's ``GINEConv`` and a batch normalisation. A
+    ReLU follows in all layers but the last. The MLP has one hidden layer, twice as wide, and ε is learned. `e_ij` is
+    the Gaussian expansion of the distance. Atoms start as a linear map of the features of their elements.
 
     Parameters
     ----------
@@ -35,8 +36,10 @@ class GIN(Encoder):
         Number of Gaussians, evenly spaced from 0 to 8 Å and as wide as their spacing, in which distances are expanded.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is that of Hu et al.
-    layers : {"last", "all"}, default="last"
+    pooled_layers : {"last", "all"}, default="last"
         Whose outputs stand for the atoms: the last layer's, or those of the embedding and of every layer side by side.
+    kernels : {"fast", "plain"}, default="fast"
+        Both are the same: PyG's layers have no other form.
 
     References
     ----------
@@ -58,8 +61,6 @@ class GIN(Encoder):
 
     name = "gin"
     recipe = RECIPES["gin"]
-    pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
-    frozen_pooling: ClassVar = {"readout": "mean+max+min", "layers": "all"}
 
     element_features: Tensor
     gaussian_centers: Tensor
@@ -70,79 +71,41 @@ class GIN(Encoder):
         n_layers: int = 5,
         n_gaussians: int = 41,
         readout: str = "mean",
-        layers: str = "last",
+        pooled_layers: str = "last",
+        kernels: str = "fast",
     ):
-        super().__init__(
-            hidden_dim=hidden_dim, n_layers=n_layers, n_gaussians=n_gaussians, readout=readout, layers=layers
-        )
+        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
         table = element_table()
         self.register_buffer("element_features", table)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, n_gaussians))
         self.gaussian_width = self.recipe.cutoff / (n_gaussians - 1)
         self.embedding = nn.Linear(table.shape[1], hidden_dim)
-        self.convs = nn.ModuleList(GINConv(hidden_dim, n_gaussians) for _ in range(n_layers))
-        self.finish([hidden_dim] * (n_layers + 1))
+        self.convs = nn.ModuleList(
+            GINEConv(
+                nn.Sequential(nn.Linear(hidden_dim, 2 * hidden_dim), nn.ReLU(), nn.Linear(2 * hidden_dim, hidden_dim)),
+                train_eps=True,
+                edge_dim=n_gaussians,
+            )
+            for _ in range(n_layers)
+        )
+        self.norms = nn.ModuleList(BatchNorm(hidden_dim) for _ in range(n_layers))
+        self.register_load_state_dict_pre_hook(_rename_weights)
+        self.set_widths([hidden_dim] * (n_layers + 1))
 
-    def update(self, batch: Batch) -> Updated:
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
-        topology = Topology.of(batch)
         edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
-        for i, conv in enumerate(self.convs):
-            x = conv(nodes[-1], edges, topology)
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = norm(conv(nodes[-1], batch.edge_index, edges))
             nodes.append(F.relu(x) if i < len(self.convs) - 1 else x)
-        return Updated(nodes)
+        return LayerOutputs(nodes)
 
 
-class GINConv(nn.Module):
-    """One layer of :class:`GIN`: sum over neighbours, MLP and batch normalisation.
-
-    Parameters
-    ----------
-    hidden_dim : int
-        Width of the atoms' vectors.
-    edge_dim : int
-        Width of the edges' vectors.
-    """
-
-    def __init__(self, hidden_dim: int, edge_dim: int):
-        super().__init__()
-        self.edge = nn.Linear(edge_dim, hidden_dim)
-        self.epsilon = nn.Parameter(torch.zeros(1))
-        wide = 2 * hidden_dim
-        self.mlp = nn.Sequential(nn.Linear(hidden_dim, wide), nn.ReLU(), nn.Linear(wide, hidden_dim))
-        self.norm = nn.BatchNorm1d(hidden_dim)
-
-    def forward(self, x: Tensor, edges: Tensor, topology: Topology) -> Tensor:
-        """Update the atoms' vectors `x` of shape (n_atoms, hidden_dim)."""
-        # The bias is added once per atom, not once per edge.
-        messages = _RectifiedSum.apply(x + self.edge.bias, edges, self.edge.weight, topology)
-        x = self.mlp((1 + self.epsilon) * x + messages)
-        norm = self.norm
-        if len(x) == 1:  # a single atom has no statistics; the running ones serve
-            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        return norm(x)
-
-
-class _RectifiedSum(torch.autograd.Function):
-    """``Σ_j ReLU(x_j + W e_ij)`` over the edges of each centre; no gradient flows into the edges."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, edges: Tensor, weight: Tensor, topology: Topology) -> Tensor:
-        neighbors = topology.pairs[:, 1] - len(x)
-        # The product accumulates onto the gathered rows, so that no second array of that size is made.
-        messages = x.index_select(0, neighbors).addmm_(edges, weight.t()).relu_()
-        ctx.save_for_backward(edges, messages)
-        ctx.topology = topology
-        return segment_sum(messages, topology)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        edges, messages = ctx.saved_tensors
-        topology = ctx.topology
-        grad = grad.index_select(0, topology.centers).masked_fill_(messages == 0, 0)
-        by_neighbor = F.embedding_bag(
-            topology.neighbor_order, grad, topology.neighbor_ptr, mode="sum", include_last_offset=True
-        )
-        return by_neighbor, None, grad.t() @ edges, None
+def _rename_weights(module: nn.Module, state: dict[str, Any], *args: Any) -> None:
+    """Give weights that were saved before version 0.2 the names that PyG has for them."""
+    for name in [*state]:
+        renamed = re.sub(r"^convs\.(\d+)\.norm\.", r"norms.\1.", name)
+        for old, new in {".edge.": ".lin.", ".mlp.": ".nn.", ".epsilon": ".eps"}.items():
+            renamed = renamed.replace(old, new)
+        state[renamed] = state.pop(name)

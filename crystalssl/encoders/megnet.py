@@ -9,36 +9,37 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.data import Batch
+from torch_geometric.utils import scatter
 
-from crystalssl.encoders._base import Encoder, Updated
-from crystalssl.encoders._kernels import Topology, gaussian_expansion, pair_sum, pair_sum_backward, segment_sum
-from crystalssl.encoders._segments import row_chunks
+from crystalssl.encoders._base import Encoder, LayerOutputs
+from crystalssl.encoders._kernels import mlp, mlp_of_edges
+from crystalssl.encoders._layers import Layer, Topology, fast_form, gaussian_expansion, once_per_value
 from crystalssl.graphs import N_ELEMENTS, RECIPES
 
 __all__ = ["MEGNet"]
 
 _ELEMENT_DIM = 16
 _STATE_DIM = 2
-_LOG_2 = math.log(2)
 _BEYOND_CUTOFF = 1.0  # Å by which the last Gaussian lies beyond the cutoff
 
 
 class MEGNet(Encoder):
-    """MatErials Graph Network of Chen et al.: edges, atoms and a state of the crystal are updated in turn.
+    """MatErials Graph Network of Chen et al.
 
-    In every block, for the edges from neighbour j to centre i of the crystal with the state u,
+    It updates the edges, the atoms and a state of the crystal, in this order. A block computes, for the edges e_ij from
+    neighbour j to centre i, the atoms v and the state u,
 
     - ``e'_ij = φ_e([v_i, v_j, e_ij, u])``,
     - ``v'_i = φ_v([v_i, mean_j e'_ij, u])``,
-    - ``u' = φ_u([u, mean_ij e'_ij, mean_i v'_i])``,
+    - ``u' = φ_u([u, mean_ij e'_ij, mean_i v'_i])``.
 
-    and what went into the block is added to what comes out. From the second block on, two layers of their own precede
-    it for v, e and u each. All layers end in ``softplus(x) - log 2``. As in matgl, and as CDSSL used it, distances are
-    expanded in Gaussians ``exp(-0.5 Å⁻² (d - µ)²)`` from 0 to 6 Å, one ångström more than the cutoff, and the state
-    starts as the same learned vector for all crystals. The defaults are the widths with which CDSSL is pretrained;
-    ``hidden_dim=32`` gives those which its authors train from scratch.
+    The results are added to what went into the block. Each φ is three linear layers, and ``softplus(x) - log 2``
+    follows each of them. From the second block on, v, e and u first pass through two such layers of their own.
+
+    The details are those of matgl, which CDSSL used. Distances are expanded in Gaussians ``exp(-0.5 Å⁻² (d - µ)²)``.
+    Their centres µ lie between 0 and 6 Å, the cutoff is 5 Å. All crystals start with the same state, which is learned.
+    The default widths are those with which CDSSL is pretrained. Its authors train from scratch with ``hidden_dim=32``.
 
     Parameters
     ----------
@@ -49,9 +50,11 @@ class MEGNet(Encoder):
     n_gaussians : int, default=100
         Number of Gaussians in which distances are expanded.
     readout : {"set2set", "mean", "mean+max+min", "attention"}, default="set2set"
-        How atoms and edges are pooled into crystals, next to whose vectors goes the state.
-    layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last block's, or those of all blocks side by side.
+        How atoms and edges are pooled into crystals. The state is put beside the result.
+    pooled_layers : {"last", "all"}, default="last"
+        Whose outputs stand for the atoms: the last block's, or those of the embedding and of all blocks side by side.
+    kernels : {"fast", "plain"}, default="fast"
+        See :class:`Encoder`.
 
     References
     ----------
@@ -63,7 +66,7 @@ class MEGNet(Encoder):
     >>> import numpy as np
     >>> from crystalssl import CrystalGraphTransformer
     >>> from crystalssl.datasets import load_prototypes
-    >>> from crystalssl.encoders.megnet import MEGNet
+    >>> from crystalssl.encoders import MEGNet
     >>> from crystalssl.training import collate
     >>> X, _ = load_prototypes(return_X_y=True)
     >>> graphs = CrystalGraphTransformer(encoder="megnet").transform(X[:5])
@@ -73,8 +76,8 @@ class MEGNet(Encoder):
 
     name = "megnet"
     recipe = RECIPES["megnet"]
-    pooling: ClassVar = {"readout": "set2set", "layers": "last"}
-    frozen_pooling: ClassVar = {"readout": "mean", "layers": "last"}
+    pooling: ClassVar = {"readout": "set2set", "pooled_layers": "last"}
+    frozen_pooling: ClassVar = {"readout": "mean", "pooled_layers": "last"}
     pools_edges = True
 
     gaussian_centers: Tensor
@@ -85,11 +88,10 @@ class MEGNet(Encoder):
         n_layers: int = 3,
         n_gaussians: int = 100,
         readout: str = "set2set",
-        layers: str = "last",
+        pooled_layers: str = "last",
+        kernels: str = "fast",
     ):
-        super().__init__(
-            hidden_dim=hidden_dim, n_layers=n_layers, n_gaussians=n_gaussians, readout=readout, layers=layers
-        )
+        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff + _BEYOND_CUTOFF, n_gaussians))
         self.gaussian_width = math.sqrt(2)  # matgl's "width" of 0.5 is the factor before (d - µ)²
         self.elements = nn.Embedding(N_ELEMENTS + 1, _ELEMENT_DIM)
@@ -100,46 +102,23 @@ class MEGNet(Encoder):
         self.state = nn.Parameter(torch.empty(2 * hidden_dim).uniform_(-1, 1) / math.sqrt(_STATE_DIM))
         self.state_encoder = MLP(widths)
         self.blocks = nn.ModuleList(MEGNetBlock(hidden_dim, dense=i > 0) for i in range(n_layers))
-        self.finish([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim, state_dim=hidden_dim)
+        self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim, state_dim=hidden_dim)
 
-    def update(self, batch: Batch) -> Updated:
+    @once_per_value
+    def embed_lengths(self, distance: Tensor) -> Tensor:
+        """Return the first vectors of edges of these lengths, of shape (n_edges, hidden_dim)."""
+        return self.edge_encoder(gaussian_expansion(distance, self.gaussian_centers, self.gaussian_width))
+
+    def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the blocks on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        lengths, length = batch.distance.unique(return_inverse=True)  # crystals have few, each many times
-        lengths = self.edge_encoder(gaussian_expansion(lengths, self.gaussian_centers, self.gaussian_width))
-        edges = lengths.index_select(0, length)
+        edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.node_encoder(self.elements.weight))]
-        state = self.state_encoder(F.softplus(self.state[None]) - _LOG_2).expand(batch.num_graphs, -1)
+        state = self.state_encoder(shifted_softplus(self.state[None])).expand(batch.num_graphs, -1)
         for block in self.blocks:
-            node, edges, state = block(nodes[-1], edges, state, batch, topology)
+            node, edges, state = block(nodes[-1], edges, state, batch.batch, topology)
             nodes.append(node)
-        return Updated(nodes, edges, state)
-
-
-class MLP(nn.Module):
-    """Linear layers, each followed by ``softplus(x) - log 2``.
-
-    Parameters
-    ----------
-    widths : list of int
-        Of the input and of the output of every layer.
-    """
-
-    def __init__(self, widths: list[int]):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run all layers."""
-        return _RowwiseMLP.apply(x, None, None, *self.parameters())
-
-    def of_pairs(self, x: Tensor, state: Tensor, edges: Tensor, batch: Batch, topology: Topology) -> Tensor:
-        """Run all layers on ``[x_i, x_j, e_ij, u]``; the first acts on atoms and crystals once, not once per edge."""
-        weight, bias, *rest = self.parameters()
-        center, neighbor, edge, crystal = weight.chunk(4, dim=1)
-        of_crystal = F.linear(state, crystal, bias).index_select(0, batch.batch)
-        table = torch.cat([F.linear(x, center) + of_crystal, F.linear(x, neighbor)])
-        return _RowwiseMLP.apply(edges, table, topology, edge, None, *rest)
+        return LayerOutputs(nodes, edges, state)
 
 
 class MEGNetBlock(nn.Module):
@@ -150,7 +129,7 @@ class MEGNetBlock(nn.Module):
     hidden_dim : int
         Width of the vectors of atoms and edges and of the state.
     dense : bool
-        Whether two layers precede the convolution.
+        Whether v, e and u first pass through two layers of their own.
     """
 
     def __init__(self, hidden_dim: int, dense: bool):
@@ -165,106 +144,48 @@ class MEGNetBlock(nn.Module):
         self.state_update = MLP([3 * hidden_dim, *widths])
 
     def forward(
-        self, x: Tensor, edges: Tensor, state: Tensor, batch: Batch, topology: Topology
+        self, v: Tensor, e: Tensor, u: Tensor, crystal: Tensor, topology: Topology
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Update the vectors of atoms and edges and the states."""
-        before = x, edges, state
-        x, edges, state = self.node_dense(x), self.edge_dense(edges), self.state_dense(state)
-        edges = self.edge_update.of_pairs(x, state, edges, batch, topology)
-        # Means over nothing are zero, as in matgl.
-        n_edges = topology.edge_ptr.diff()
-        of_edges = edge_sum(edges, topology)
-        mean = of_edges / n_edges.clamp(min=1)[:, None]
-        x = self.node_update(torch.cat([x, mean, state.index_select(0, batch.batch)], dim=1))
-        totals = [_sum_per_crystal(rows, batch) for rows in (of_edges, x)]
-        counts = topology.edge_ptr[batch.ptr].diff(), batch.ptr.diff()
-        means = [total / count.clamp(min=1)[:, None] for total, count in zip(totals, counts, strict=True)]
-        state = self.state_update(torch.cat([state, *means], dim=1))
-        return x + before[0], edges + before[1], state + before[2]
+        """Update the vectors of atoms and edges and the states; `crystal` is that of each atom."""
+        before = v, e, u
+        v, e, u = self.node_dense(v), self.edge_dense(e), self.state_dense(u)
+        e = self.edge_update.of_edges(v, e, u, crystal, topology)
+        # The edges of atoms and of crystals are added up together. The mean of none is zero, as in matgl.
+        n_edges, of_edges = topology.edge_ptr.diff()[:, None], topology.sum(e)
+        v = self.node_update(torch.cat([v, of_edges / n_edges.clamp(min=1), u[crystal]], dim=1))
+        n_edges, of_edges = (scatter(x, crystal, dim_size=len(u), reduce="sum") for x in (n_edges, of_edges))
+        mean_of_atoms = scatter(v, crystal, dim_size=len(u), reduce="mean")
+        u = self.state_update(torch.cat([u, of_edges / n_edges.clamp(min=1), mean_of_atoms], dim=1))
+        return v + before[0], e + before[1], u + before[2]
 
 
-def _sum_per_crystal(rows: Tensor, batch: Batch) -> Tensor:
-    return rows.new_zeros(batch.num_graphs, rows.shape[1]).index_add(0, batch.batch, rows)
+class MLP(Layer):
+    """Linear layers, each followed by ``softplus(x) - log 2``.
 
-
-class _EdgeSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, topology: Topology) -> Tensor:
-        ctx.topology = topology
-        return segment_sum(x, topology)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        return grad.index_select(0, ctx.topology.centers), None
-
-
-def edge_sum(x: Tensor, topology: Topology) -> Tensor:
-    """Return the sum of the rows of `x`, one per edge, over the edges of each centre."""
-    return _EdgeSum.apply(x, topology)
-
-
-class _RowwiseMLP(torch.autograd.Function):
-    """All layers of some rows at a time, few enough to stay in the processor's cache.
-
-    Layer by layer, arrays of one row per edge travel between memory and cache for every elementary operation, which
-    took more time than the matrix products.
+    Parameters
+    ----------
+    widths : list of int
+        Of the input and of the output of every layer.
     """
 
-    @staticmethod
-    def forward(ctx, x, table, topology, *parameters):
-        weights, biases = parameters[::2], parameters[1::2]
-        result = x.new_empty(len(x), len(weights[-1]))
-        hidden = []
-        for rows in row_chunks(x):
-            y = x[rows]
-            for weight, bias in zip(weights, biases, strict=True):
-                if bias is None:  # the first layer's is part of the table
-                    y = pair_sum(table, topology.pairs[rows]).addmm_(y, weight.t())
-                else:
-                    y = torch.addmm(bias, y, weight.t(), out=result[rows] if weight is weights[-1] else None)
-                hidden.append(_softplus2_(y))
-            hidden.pop()
-        ctx.save_for_backward(x, result, *weights, *hidden)
-        ctx.n_layers, ctx.topology = len(weights), topology
-        return result
+    def __init__(self, widths: list[int]):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        x, result, *saved = ctx.saved_tensors
-        weights, hidden = saved[: ctx.n_layers], iter(saved[ctx.n_layers :])
-        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        grad_pairs = None if ctx.topology is None else x.new_empty(len(x), len(weights[0]))
-        grad_weights = [torch.zeros_like(weight) for weight in weights]
-        grad_biases = [weight.new_zeros(len(weight)) for weight in weights]
-        for rows in row_chunks(x):
-            outputs = [x[rows], *(next(hidden) for _ in weights[1:]), result[rows]]
-            of_rows = grad[rows]
-            for k in reversed(range(len(weights))):
-                # The derivative is the sigmoid, 1 - exp(-softplus), so that what went in need not be kept.
-                out = grad_pairs[rows] if k == 0 and grad_pairs is not None else None
-                slope = torch.neg(outputs[k + 1], out=out).exp_()
-                of_rows = torch.addcmul(of_rows, of_rows, slope, value=-0.5, out=slope)
-                grad_weights[k].addmm_(of_rows.t(), outputs[k])
-                if k > 0:
-                    grad_biases[k].add_(of_rows.sum(dim=0))
-                    of_rows = of_rows @ weights[k]
-                elif grad_pairs is None:
-                    grad_biases[k].add_(of_rows.sum(dim=0))
-            if grad_x is not None:
-                torch.mm(of_rows, weights[0], out=grad_x[rows])
-        grad_table = None
-        if grad_pairs is not None:
-            grad_table = pair_sum_backward(grad_pairs, ctx.topology)
-            grad_biases[0] = None
-        parameters = [p for pair in zip(grad_weights, grad_biases, strict=True) for p in pair]
-        return grad_x, grad_table, None, *parameters
+    @fast_form(mlp)
+    def forward(self, x: Tensor) -> Tensor:
+        """Run all layers on rows `x`."""
+        for layer in self.layers:
+            x = shifted_softplus(layer(x))
+        return x
+
+    @fast_form(mlp_of_edges)
+    def of_edges(self, v: Tensor, e: Tensor, u: Tensor, crystal: Tensor, topology: Topology) -> Tensor:
+        """Run all layers on ``[v_i, v_j, e_ij, u]`` of every edge."""
+        i, j = topology.centers, topology.neighbors
+        return self(torch.cat([v[i], v[j], e, u[crystal[i]]], dim=1))
 
 
-def _softplus2_(x: Tensor) -> Tensor:
-    """Return ``log(exp(x) + 1) - log 2`` in the place of `x`."""
-    # softplus(x) = x - log(sigmoid(x)): a third of the time of softplus itself. The bound keeps the logarithm finite
-    # where the sigmoid would underflow; softplus is zero there.
-    scratch = torch.sigmoid(x.clamp_(min=-80)).log_()
-    return x.sub_(scratch).sub_(_LOG_2)
+def shifted_softplus(x: Tensor) -> Tensor:
+    """Return ``log(exp(x) + 1) - log 2``."""
+    return F.softplus(x) - math.log(2)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator, Registered
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, resolve_encoder
+from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
@@ -25,7 +25,7 @@ class CrystalEstimator(PackageEstimator):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "encoder": [Registered(ENCODERS), None],
         "readout": [StrOptions(set(READOUTS)), None],
-        "layers": [StrOptions(set(LAYERS)), None],
+        "pooled_layers": [StrOptions(set(POOLED_LAYERS)), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -89,7 +89,7 @@ def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any)
             raise ValueError(
                 f"the pretrained weights are of the encoder {name!r}, not {cls.name!r}; leave encoder=None"
             )
-        params = {**{key: value for key, value in own.items() if key not in ("readout", "layers")}, **params}
+        params = {**{key: value for key, value in own.items() if key not in ("readout", "pooled_layers")}, **params}
     for key, value in params.items():
         if config.get(key) != value:
             raise ValueError(

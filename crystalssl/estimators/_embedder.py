@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from crystalssl._config import to_json
 from crystalssl._version import __version__
 from crystalssl.augment import Augmentation
-from crystalssl.encoders import LAYERS, READOUTS, Encoder, resolve_encoder
+from crystalssl.encoders import POOLED_LAYERS, READOUTS, Encoder, resolve_encoder
+from crystalssl.encoders._base import current_config
 from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed
 from crystalssl.estimators._network import infer
 from crystalssl.exceptions import WeightsError
@@ -56,7 +57,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
         How `transform` pools atoms into crystals; None takes what the encoder declares as its embedding: eq. 6 of CDSSL
         for MEGNet, "mean+max+min" for CGCNN and GatedGCN. Pretraining itself pools as in the method's paper.
-    layers : {"all", "last"} or None, default=None
+    pooled_layers : {"all", "last"} or None, default=None
         Whether `transform` pools the outputs of all layers side by side, or those of the last one, as pretraining does;
         None takes what the encoder declares.
     hidden_dim, n_layers : int or None, default=None
@@ -173,7 +174,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         weights: str | os.PathLike | None = "bundled",
         continue_training: bool = False,
         readout: str | None = None,
-        layers: str | None = None,
+        pooled_layers: str | None = None,
         hidden_dim: int | None = None,
         n_layers: int | None = None,
         encoder_params: dict[str, Any] | None = None,
@@ -202,7 +203,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.weights = weights
         self.continue_training = continue_training
         self.readout = readout
-        self.layers = layers
+        self.pooled_layers = pooled_layers
         self.hidden_dim = hidden_dim
         self.n_layers = n_layers
         self.encoder_params = encoder_params
@@ -361,7 +362,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
     def _embedding(self, encoder: Encoder) -> Encoder:
         """Return an encoder with the readout of `transform`; the one of pretraining may be good for training only."""
-        chosen = _given(readout=self.readout, layers=self.layers)
+        chosen = _given(readout=self.readout, pooled_layers=self.pooled_layers)
         with seeded(0):
             embedding = type(encoder)(**{**encoder.config, **encoder.frozen_pooling, **chosen})
         embedding.load_pretrained(encoder.state_dict())
@@ -420,7 +421,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         if card is None:
             lines = [f"- {key}: {value}" for key, value in self.config_.items() if key not in ("elements", "sha256")]
             card = "\n".join([f"# {self.config_['method']}, {self.encoder_.name}", "", *lines, ""])
-        embedding = {"readout": self.readout, "layers": self.layers}
+        embedding = {"readout": self.readout, "pooled_layers": self.pooled_layers}
         save_encoder(folder, self.encoder_, {"version": __version__, **self.config_, "embedding": embedding}, card)
 
     @classmethod
@@ -447,8 +448,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         folder = os.path.join(os.path.dirname(folder) or os.curdir, os.path.basename(folder))  # a path, not a name
         _, config = load_encoder(folder)
         embedding = config.get("embedding", {})
-        saved = {"method": config["method"], **(embedding if isinstance(embedding, dict) else {"embedding": embedding})}
-        choices: dict[str, tuple] = {"readout": (*READOUTS, None), "layers": (*LAYERS, None)}
+        embedding = current_config(embedding) if isinstance(embedding, dict) else {"embedding": embedding}
+        saved = {"method": config["method"], **embedding}
+        choices: dict[str, tuple] = {"readout": (*READOUTS, None), "pooled_layers": (*POOLED_LAYERS, None)}
         for name, value in saved.items():
             # A method that is not registered is missed where it is used, which is in further training only.
             if value not in choices.get(name, ()) and not (name == "method" and isinstance(value, str)):

@@ -53,7 +53,7 @@ class FinetunedEstimator(CrystalEstimator):
         Name of the encoder where ``pretrain=None``; None is "gatedgcn". With pretrained weights it must be theirs.
     readout : {"mean", "mean+max+min", "set2set", "attention"} or None, default=None
         How atoms are pooled into crystals. None takes what the encoder declares for finetuning.
-    layers : {"all", "last"} or None, default=None
+    pooled_layers : {"all", "last"} or None, default=None
         Whose outputs are pooled. "all" puts those of all layers side by side: the head then sees what an atom is,
         beside what surrounds it. "last" takes those of the last layer. None takes what the encoder declares.
     head_dim : int, default=128
@@ -143,7 +143,7 @@ class FinetunedEstimator(CrystalEstimator):
     _: KW_ONLY
     encoder: str | None = None
     readout: str | None = None
-    layers: str | None = None
+    pooled_layers: str | None = None
     head_dim: int = 128
     dropout: float = 0.0
     standardize: bool | None = None
@@ -308,7 +308,7 @@ class FinetunedEstimator(CrystalEstimator):
     ) -> PropertyNetwork:
         """Return a network before training; its head may see vectors on the scale of the training crystals."""
         with seeded(seed):
-            encoder = source.build(readout=self.readout, layers=self.layers)
+            encoder = source.build(readout=self.readout, pooled_layers=self.pooled_layers)
             module = PropertyNetwork(encoder, n_outputs, self.head_dim, self.dropout, self.freeze_encoder)
         if source.is_gentle if self.standardize is None else self.standardize:
             module.standardize(infer(encoder, training, device, self.precision))

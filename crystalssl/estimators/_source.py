@@ -115,6 +115,6 @@ class EncoderSource:
         return self.state is not None and self.encoder_class.gentle_finetuning
 
     def build(self, **pooling: str | None) -> Encoder:
-        """Return a new encoder, pooled as the encoder declares for finetuning unless `readout` or `layers` say else."""
+        """Return a new encoder, pooled as it declares for finetuning unless `readout` or `pooled_layers` say else."""
         chosen = {name: value for name, value in pooling.items() if value is not None}
         return build_encoder(self.encoder_class, {**self.params, **chosen}, self.state, self.origin)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from crystalssl.encoders import alignn
 from crystalssl.encoders._elements import element_features
-from crystalssl.encoders.alignn import ALIGNN, bond_cosines, line_blocks, line_topology
+from crystalssl.encoders._layers import Topology
+from crystalssl.encoders.alignn import ALIGNN, bond_cosines, line_topology
 from crystalssl.graphs import RECIPES
 
 
@@ -126,8 +126,7 @@ def assert_close(found, expected, tolerance):
     [{}, {"hidden_dim": 7, "n_layers": 1, "n_gcn_layers": 0}, {"hidden_dim": 7, "n_layers": 0, "n_gcn_layers": 1}],
     ids=["default", "line graph only", "no line graph"],
 )
-def test_outputs_and_gradients_are_those_of_the_equations(params, batch, monkeypatch):
-    monkeypatch.setattr(alignn, "_PAIRS_PER_BLOCK", 5000)  # several blocks
+def test_outputs_and_gradients_are_those_of_the_equations(params, batch):
     encoder = make_encoder(**params)
     plain = plain_copy(encoder)
     nodes, edge, graph = plain(batch)
@@ -149,7 +148,7 @@ def test_outputs_and_gradients_are_those_of_the_equations(params, batch, monkeyp
 
 
 def test_all_layers_are_the_embedding_and_every_layer_side_by_side(batch):
-    encoder = make_encoder(hidden_dim=7, n_layers=1, n_gcn_layers=2, layers="all")
+    encoder = make_encoder(hidden_dim=7, n_layers=1, n_gcn_layers=2, pooled_layers="all")
     nodes, _, _ = plain_copy(encoder)(batch)
     assert encoder.node_dim == encoder.graph_dim == 28
     assert_close(encoder(batch).node, torch.cat(nodes, dim=1), 1e-5)
@@ -161,7 +160,7 @@ def test_all_layers_are_the_embedding_and_every_layer_side_by_side(batch):
 def test_line_graph_joins_every_edge_to_all_that_end_where_it_starts(batch):
     first, second = pairs_of(batch)
     n_edges = len(batch.distance)
-    line = line_topology(batch)
+    line = line_topology(Topology.of(batch))
     assert torch.equal(line.pairs, torch.stack([second, first + n_edges], dim=1))
     assert torch.equal(line.centers, second)
     assert (line.centers.diff() >= 0).all()
@@ -176,28 +175,12 @@ def test_line_graph_joins_every_edge_to_all_that_end_where_it_starts(batch):
     torch.testing.assert_close(bond_cosines(batch, line).double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 10_000])
-def test_blocks_of_the_line_graph_change_nothing(size, batch, monkeypatch):
-    encoder = make_encoder(hidden_dim=7)
-    line = line_topology(batch)
-    monkeypatch.setattr(alignn, "_PAIRS_PER_BLOCK", len(line.centers) + 1)
-    (whole,) = line_blocks(batch, line)
-    assert all(torch.equal(value, getattr(line, name)) for name, value in vars(whole).items())
-    expected = encoder(batch)
-    monkeypatch.setattr(alignn, "_PAIRS_PER_BLOCK", size)
-    blocks = line_blocks(batch, line)
-    assert 1 < len(blocks) <= batch.num_graphs
-    assert sum(len(block.centers) for block in blocks) == len(line.centers)
-    for found, of_whole in zip(encoder(batch), expected, strict=True):
-        assert_close(found, of_whole, 1e-6)
-
-
 def test_line_graph_is_the_authors(batch):
     pytest.importorskip("alignn")
     from alignn.torch_graph_builder import _line_graph_edges, torch_bond_cosines
 
     first, second = _line_graph_edges(*batch.edge_index, len(batch.z))
-    line = line_topology(batch)
+    line = line_topology(Topology.of(batch))
     order = torch.argsort(second * len(batch.distance) + first)
     assert torch.equal(line.pairs, torch.stack([second, first + len(batch.distance)], dim=1)[order])
     vectors = bond_vectors(batch)
@@ -240,7 +223,7 @@ def test_atoms_on_top_of_each_other_leave_everything_finite(batch):
     batch.pos = torch.zeros_like(batch.pos)
     batch.image = torch.zeros_like(batch.image)
     batch.distance = torch.zeros_like(batch.distance)
-    assert (bond_cosines(batch, line_topology(batch)) == 0).all()
+    assert (bond_cosines(batch, line_topology(Topology.of(batch))) == 0).all()
     assert_finite(make_encoder(hidden_dim=7), batch)
 
 
@@ -252,7 +235,7 @@ def test_a_single_directed_edge_has_no_pairs(batch):
         batch[name] = torch.tensor(values)
     batch.pos, batch.cell = torch.tensor([[0.0, 0, 0], [1, 2, 2]]), 50 * torch.eye(3)[None]
     batch.image, batch.distance = torch.zeros(1, 3), torch.tensor([3.0])
-    assert len(line_topology(batch).centers) == 0
+    assert len(line_topology(Topology.of(batch)).centers) == 0
     assert_finite(make_encoder(hidden_dim=7), batch)
 
 
@@ -263,7 +246,7 @@ def test_masked_elements_and_lengths_leave_everything_finite(batch):
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_layers": 1, "n_gcn_layers": 3, "readout": "mean+max+min", "layers": "all"}
+    chosen = {"hidden_dim": 7, "n_layers": 1, "n_gcn_layers": 3, "readout": "mean+max+min", "pooled_layers": "all"}
     encoder = make_encoder(**chosen)
     assert encoder.config == chosen
     rebuilt = ALIGNN(**encoder.config)

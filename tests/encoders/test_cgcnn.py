@@ -134,7 +134,7 @@ def test_equations_hold_for_other_widths_and_depths(batch, randomise):
 
 
 def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch, randomise):
-    encoder = randomise(CGCNN(hidden_dim=7, n_layers=3, layers="all")).eval()
+    encoder = randomise(CGCNN(hidden_dim=7, n_layers=3, pooled_layers="all")).eval()
     plain = plain_copy(encoder)
     outputs = []
     for part in (plain.embedding, *plain.convs):
@@ -151,7 +151,7 @@ def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch, 
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_layers": 2, "n_gaussians": 20, "readout": "mean+max+min", "layers": "all"}
+    chosen = {"hidden_dim": 7, "n_layers": 2, "n_gaussians": 20, "readout": "mean+max+min", "pooled_layers": "all"}
     encoder = CGCNN(**chosen).eval()
     assert encoder.config == chosen
     rebuilt = CGCNN(**encoder.config).eval()

@@ -10,7 +10,9 @@ from torch_geometric.nn.norm import DiffGroupNorm
 from torch_geometric.utils import softmax
 
 from crystalssl.encoders._elements import element_features
-from crystalssl.encoders.deepergatgnn import DeeperGATGNN, Incidences
+from crystalssl.encoders._kernels import AtomLengthPairs
+from crystalssl.encoders._layers import Topology
+from crystalssl.encoders.deepergatgnn import DeeperGATGNN
 
 
 class PlainLayer(nn.Module):
@@ -116,7 +118,7 @@ def test_equations_hold_in_double_precision_to_rounding(batch, randomise):
     plain = plain_copy(encoder)
     node = plain(batch)[-1]
     batch.distance = batch.distance.double()
-    found = encoder.update(batch).nodes[-1]
+    found = encoder.layer_outputs(batch).nodes[-1]
     torch.testing.assert_close(found, node, rtol=1e-9, atol=1e-9)
     cotangent = torch.randn(node.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (node * cotangent).sum().backward()
@@ -141,7 +143,7 @@ def test_running_statistics_are_those_of_the_equations(batch, randomise):
 
 
 def test_all_layers_are_the_embedding_and_every_layer_side_by_side(batch, randomise):
-    encoder = randomise(DeeperGATGNN(hidden_dim=7, n_layers=3, readout="mean", layers="all")).eval()
+    encoder = randomise(DeeperGATGNN(hidden_dim=7, n_layers=3, readout="mean", pooled_layers="all")).eval()
     expected = torch.cat(plain_copy(encoder)(batch), dim=1)
     node = encoder(batch).node
     assert node.shape == (len(batch.z), 28)
@@ -152,31 +154,36 @@ def test_all_layers_are_the_embedding_and_every_layer_side_by_side(batch, random
 def test_attention_weights_are_those_of_the_equations_and_sum_to_one(encoder, batch):
     plain = plain_copy(encoder)
     plain(batch)
-    incidences = Incidences.of(batch, 4)
     found = []
     for conv in encoder.convs:
-        conv.weights = lambda *args, weights=conv.weights: found.append(weights(*args)) or found[-1]
+        conv.attention_weights = lambda *args, weights=conv.attention_weights: found.append(weights(*args)) or found[-1]
     encoder(batch)
     for weights, conv in zip(found, plain.convs, strict=True):
         assert weights.shape == (len(batch.distance), 4)
         torch.testing.assert_close(weights.double(), conv.alpha, rtol=1e-4, atol=1e-5)
-        sums = torch.zeros(len(batch.z), 4).index_add(0, incidences.centers, weights)
+        sums = torch.zeros(len(batch.z), 4).index_add(0, batch.edge_index[1], weights)
         torch.testing.assert_close(sums, torch.ones_like(sums))
 
 
-def test_incidences_are_each_atom_and_length_once(batch):
-    incidences = Incidences.of(batch, 4)
+def test_pairs_are_each_atom_and_length_once(batch):
+    lengths, length = batch.distance.unique(return_inverse=True)
+    pairs = AtomLengthPairs.of(Topology.of(batch), length)
     neighbors, centers = batch.edge_index
-    atom, length = incidences.rows.unbind(dim=1)
-    length = length - len(batch.z)
-    assert len(incidences.rows.unique(dim=0)) == len(incidences.rows) < 2 * len(centers)
-    for end, found in ((centers, incidences.of_center), (neighbors, incidences.of_neighbor)):
-        assert torch.equal(atom[found], end)
-        assert torch.equal(incidences.lengths[length[found]], batch.distance)
+    assert len(torch.stack([pairs.atom, pairs.length]).unique(dim=1).T) == len(pairs.atom) < 2 * len(centers)
+    for end, found in ((centers, pairs.of_center), (neighbors, pairs.of_neighbor)):
+        assert torch.equal(pairs.atom[found], end)
+        assert torch.equal(lengths[pairs.length[found]], batch.distance)
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_layers": 2, "n_heads": 3, "n_gaussians": 20, "readout": "mean", "layers": "all"}
+    chosen = {
+        "hidden_dim": 7,
+        "n_layers": 2,
+        "n_heads": 3,
+        "n_gaussians": 20,
+        "readout": "mean",
+        "pooled_layers": "all",
+    }
     encoder = DeeperGATGNN(**chosen).eval()
     assert encoder.config == chosen
     rebuilt = DeeperGATGNN(**encoder.config).eval()

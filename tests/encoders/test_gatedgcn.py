@@ -138,7 +138,7 @@ def test_gradients_are_those_of_the_equations(batch):
 
 
 def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch):
-    encoder = make_encoder(layers="all")
+    encoder = make_encoder(pooled_layers="all")
     nodes, _, _ = plain_copy(encoder)(batch)
     assert encoder.node_dim == 48
     assert encoder.graph_dim == 3 * 48 + 2 * 12
@@ -147,14 +147,14 @@ def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch):
 
 def test_defaults():
     encoder = GatedGCN()
-    assert encoder.config == {"hidden_dim": 64, "n_layers": 4, "readout": "mean+max+min", "layers": "last"}
+    assert encoder.config == {"hidden_dim": 64, "n_layers": 4, "readout": "mean+max+min", "pooled_layers": "last"}
     assert (encoder.node_dim, encoder.edge_dim, encoder.graph_dim) == (64, 64, 320)
     assert encoder.recipe == RECIPES["gatedgcn"]
     assert encoder.recipe.cutoff == CUTOFF
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_layers": 2, "readout": "set2set", "layers": "all"}
+    chosen = {"hidden_dim": 7, "n_layers": 2, "readout": "set2set", "pooled_layers": "all"}
     encoder = make_encoder(**chosen)
     assert encoder.config == chosen
     rebuilt = GatedGCN(**encoder.config)

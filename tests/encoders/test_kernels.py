@@ -1,4 +1,4 @@
-"""The fast kernels against the obvious implementations."""
+"""The fast forms of layers against the plain ones, and what only the plain ones can do."""
 
 from __future__ import annotations
 
@@ -6,72 +6,256 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from pymatgen.core import Lattice, Structure
 
-from crystalssl.encoders import _segments
-from crystalssl.encoders._kernels import (
-    Topology,
-    gated_convolution,
-    gaussian_expansion,
-    normalised_gated_sum,
-    pair_linear,
-    pair_sum,
-    pair_sum_backward,
-    segment_sum,
-)
-from crystalssl.encoders._segments import segment_attention, segment_statistics
+from crystalssl.encoders import ENCODERS, GatedGCN
+from crystalssl.encoders._kernels import _rows
+from crystalssl.encoders._layers import BatchNorm, Layer, Topology, gaussian_expansion
+from crystalssl.training import load_encoder, save_encoder
 
-D = 5
+encoders = pytest.mark.parametrize("name", ENCODERS)
+in_both_modes = pytest.mark.parametrize("training", [True, False])
+
+UNUSUAL = [
+    "isolated atom",
+    "isolated atoms",
+    "one-atom cell",
+    "molecule",
+    "molecule and isolated atom",
+    "crystal and isolated atom",
+]
 
 
-def topology_of(neighbors, centers, n_atoms):
-    """From edges in any order of neighbours, sorted by centre."""
-    neighbors, centers = torch.as_tensor(neighbors).long(), torch.as_tensor(centers).long()
+@pytest.fixture
+def build(randomise):
+    """A function that makes an encoder in double precision; its weights do not depend on `kernels`."""
+
+    def make(name, kernels, training=True, **params):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            encoder = randomise(ENCODERS[name](kernels=kernels, **params)).double().train(training)
+            for part in encoder.modules():
+                if isinstance(part, torch.nn.LayerNorm):
+                    torch.nn.init.uniform_(part.weight, 0.5, 1.5)
+                    torch.nn.init.normal_(part.bias, 0, 0.3)
+        return encoder
+
+    return make
+
+
+@pytest.fixture
+def make_double_batch(make_batch):
+    def make(structures, name):
+        batch = make_batch(structures, name)
+        for key in ("distance", "pos", "cell", "image"):
+            batch[key] = batch[key].double()
+        return batch
+
+    return make
+
+
+def outputs(encoder, batch):
+    """All that an encoder returns, and the gradients of all weights by some combination of it."""
+    tensors = [tensor for tensor in encoder(batch) if tensor is not None]
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum() for x in tensors)
+    loss.backward()
+    return tensors, {name: p.grad for name, p in encoder.named_parameters()}
+
+
+def assert_equal(found, expected, tolerance):
+    for x, y in zip(found[0], expected[0], strict=True):
+        torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance)
+    largest = max(grad.abs().max() for grad in expected[1].values() if grad is not None)
+    for name, grad in expected[1].items():
+        assert (found[1][name] is None) == (grad is None), name
+        if grad is not None:
+            # A bias before batch normalisation has no gradient in training.
+            scale = max(grad.abs().max(), 1e-6 * largest)
+            assert (found[1][name] - grad).abs().max() <= 100 * tolerance * scale, name
+
+
+# ---------------------------------------------------------------------- both forms of every encoder
+
+
+@encoders
+@in_both_modes
+def test_fast_form_is_the_plain_one(name, training, build, make_double_batch, prototypes, unusual_crystals):
+    batch = make_double_batch([*prototypes[:40:4], *unusual_crystals["isolated atom"]], name)
+    fast, plain = (build(name, kernels, training) for kernels in ("fast", "plain"))
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    # ALIGNN makes cosines equal that differ by 1e-6.
+    tolerance = 1e-5 if name == "alignn" else 1e-9
+    for _ in range(2):  # statistics move on with every call in training
+        found, expected = outputs(fast, batch), outputs(plain, batch)
+    assert_equal(found, expected, tolerance)
+    for key, buffer in plain.named_buffers():
+        torch.testing.assert_close(fast.get_buffer(key), buffer, rtol=tolerance, atol=tolerance)
+
+
+@encoders
+def test_fast_form_is_the_plain_one_with_masked_atoms_and_lengths(name, build, make_double_batch, prototypes):
+    batch = make_double_batch(prototypes[:12:3], name)
+    generator = torch.Generator().manual_seed(0)
+    batch.z = batch.z.masked_fill(torch.rand(len(batch.z), generator=generator) < 0.3, 0)
+    hidden = torch.rand(len(batch.distance), generator=generator) < 0.3
+    batch.distance = batch.distance.masked_fill(hidden, torch.inf)
+    found, expected = (outputs(build(name, kernels), batch) for kernels in ("fast", "plain"))
+    assert_equal(found, expected, 1e-5 if name == "alignn" else 1e-9)
+
+
+@encoders
+@in_both_modes
+@pytest.mark.parametrize("crystal", UNUSUAL)
+def test_fast_form_is_the_plain_one_of_unusual_crystals(
+    name, crystal, training, build, make_double_batch, unusual_crystals
+):
+    batch = make_double_batch(unusual_crystals[crystal], name)
+    fast, plain = (build(name, kernels, training) for kernels in ("fast", "plain"))
+    found, expected = outputs(fast, batch), outputs(plain, batch)
+    if training:  # of equal rows, batch normalisation makes rounding errors hundreds of times larger
+        for encoder, (tensors, grads) in ((fast, found), (plain, expected)):
+            kept = [*tensors, *encoder.buffers(), *(grad for grad in grads.values() if grad is not None)]
+            assert all(torch.isfinite(x).all() for x in kept)
+    else:
+        assert_equal(found, expected, 1e-5 if name == "alignn" else 1e-9)
+
+
+@encoders
+def test_rows_are_done_in_chunks(name, build, make_double_batch, prototypes, monkeypatch):
+    batch = make_double_batch(prototypes[:8:2], name)
+    expected = outputs(build(name, "fast"), batch)
+    monkeypatch.setattr(_rows, "_CHUNK", 7)
+    assert_equal(outputs(build(name, "fast"), batch), expected, 1e-10)
+
+
+@encoders
+@pytest.mark.parametrize("scale", [1e2, 1e3])
+def test_large_weights_leave_everything_finite(name, scale, build, make_batch, prototypes):
+    """In single precision, where sigmoids and exponentials overflow."""
+    batch = make_batch(prototypes[:8:2], name)
+    found = []
+    for kernels in ("fast", "plain"):
+        encoder = build(name, kernels, training=False, pooled_layers="all", readout="mean").float()
+        with torch.no_grad():
+            for key, parameter in encoder.named_parameters():
+                if key.startswith(("convs.0.", "blocks.0.")) and "norm" not in key and key.endswith("weight"):
+                    parameter.mul_(scale)
+        found.append(outputs(encoder, batch))
+    for tensors, grads in found:
+        assert all(torch.isfinite(x).all() for x in tensors)
+        assert all(torch.isfinite(grad).all() for grad in grads.values() if grad is not None)
+
+
+# ---------------------------------------------------------------------- what only the plain form can do
+
+
+@pytest.fixture
+def tiny_batch(make_double_batch):
+    """Two crystals of two or three atoms, none of them exactly symmetric: maxima have no kink there."""
+    crystals = [
+        Structure(Lattice.from_parameters(3.1, 3.4, 3.7, 85, 95, 100), ["Na", "Cl"], [[0, 0, 0], [0.46, 0.52, 0.55]]),
+        Structure(Lattice.from_parameters(4.1, 3.8, 3.3, 92, 83, 97), ["Li", "O"], [[0, 0, 0], [0.53, 0.41, 0.57]]),
+    ]
+    batch = make_double_batch(crystals, "cgcnn")
+    # Few edges, so that second derivatives by finite differences take no time.
+    kept = torch.arange(len(batch.distance)) % 3 == 0
+    neighbors, centers = batch.edge_index = batch.edge_index[:, kept]
+    batch.distance, batch.image = batch.distance[kept], batch.image[kept]
     zero = torch.zeros(1, dtype=torch.long)
-    return Topology(
-        pairs=torch.stack([centers, neighbors + n_atoms], dim=1).reshape(-1, 2),
-        centers=centers,
-        edge_ptr=torch.cat([zero, torch.bincount(centers, minlength=n_atoms).cumsum(0)]),
-        neighbor_order=torch.argsort(neighbors, stable=True),
-        neighbor_ptr=torch.cat([zero, torch.bincount(neighbors, minlength=n_atoms).cumsum(0)]),
-    )
+    batch.edge_ptr = torch.cat([zero, torch.bincount(centers, minlength=4).cumsum(0)])
+    batch.neighbor_order = neighbors.argsort(stable=True)
+    batch.neighbor_ptr = torch.cat([zero, torch.bincount(neighbors, minlength=4).cumsum(0)])
+    return batch
 
 
-# Neighbours, centres, number of atoms.
-GRAPHS = {
-    "some": ([1, 2, 2, 0, 3, 3, 3, 1], [0, 0, 1, 2, 2, 2, 3, 3], 4),
-    "atoms without edges": ([3, 3, 1], [1, 1, 3], 6),
-    "self-loops": ([0, 0, 0, 1, 0], [0, 0, 0, 0, 1], 2),
-    "one edge": ([1], [0], 3),
-    "no edges": ([], [], 3),
-}
-graphs = pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+@encoders
+@pytest.mark.parametrize("readout", ["mean+max+min", "set2set", "attention"])
+def test_plain_form_can_be_differentiated_twice(name, readout, build, tiny_batch):
+    encoder = build(name, "plain", training=False, hidden_dim=2, n_layers=1, readout=readout)
+    weights = [p for key, p in encoder.named_parameters() if key.endswith("weight") and p.numel() < 40][:3]
+
+    def energy(distance, *_):
+        batch = tiny_batch.__copy__()
+        batch._num_graphs = 2
+        batch.distance = distance
+        return encoder(batch).graph.sum(dim=1)
+
+    distance = tiny_batch.distance.clone().requires_grad_()
+    assert torch.autograd.gradcheck(energy, (distance, *weights))
+    assert torch.autograd.gradgradcheck(energy, (distance, *weights))
 
 
-def draw(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+@encoders
+def test_forces_can_be_trained_on(name, build, make_double_batch, prototypes):
+    """The gradient by positions, and its gradient by the weights."""
+    batch = make_double_batch(prototypes[:3], name)
+    encoder = build(name, "plain", readout="mean")
+    batch.pos.requires_grad_()
+    neighbors, centers = batch.edge_index
+    shifts = torch.einsum("ei,eij->ej", batch.image, batch.cell[batch.batch[centers]])
+    batch.distance = (batch.pos[neighbors] + shifts - batch.pos[centers]).norm(dim=1)
+    (forces,) = torch.autograd.grad(encoder(batch).graph.square().sum(), batch.pos, create_graph=True)
+    assert (forces != 0).any()
+    # Moving all atoms of a crystal changes nothing.
+    total = torch.zeros(3, 3, dtype=forces.dtype).index_add(0, batch.batch, forces)
+    torch.testing.assert_close(total, torch.zeros_like(total), rtol=0, atol=1e-8 * (1 + forces.detach().abs().max()))
+    forces.square().sum().backward()
+    grads = [p.grad for p in encoder.parameters() if p.grad is not None]
+    assert all(torch.isfinite(grad).all() for grad in grads)
+    assert any((grad != 0).any() for grad in grads)
 
 
-def leaf(tensor):
-    return tensor.clone().requires_grad_()
+# ---------------------------------------------------------------------- how a form is chosen
+
+
+@encoders
+def test_form_is_chosen_for_all_layers_and_is_no_part_of_the_config(name):
+    encoder = ENCODERS[name](kernels="plain")
+    layers = [part for part in encoder.modules() if isinstance(part, Layer)]
+    assert {part.kernels for part in layers} == {"plain"}
+    assert "kernels" not in encoder.config
+    assert ENCODERS[name](**encoder.config).kernels == "fast"
+    assert copy.deepcopy(encoder).kernels == "plain"
+    encoder.use_kernels("fast")
+    assert {part.kernels for part in layers} == {"fast"}
+
+
+@encoders
+def test_unknown_form_lists_those_that_exist(name):
+    with pytest.raises(ValueError, match=r"kernels must be one of \('fast', 'plain'\), got 'quick'"):
+        ENCODERS[name](kernels="quick")
+
+
+@pytest.mark.parametrize("kernels", ["fast", "plain"])
+def test_weights_of_either_form_load_with_the_default(kernels, tmp_path, prototypes, make_batch):
+    encoder = GatedGCN(hidden_dim=8, n_layers=1, kernels=kernels).eval()
+    save_encoder(tmp_path / "weights", encoder, {"method": "joint", "elements": [1]})
+    loaded, _ = load_encoder(tmp_path / "weights")
+    assert loaded.kernels == "fast"
+    batch = make_batch(prototypes[:4], "gatedgcn")
+    torch.testing.assert_close(loaded(batch).graph, encoder(batch).graph)
+
+
+# ---------------------------------------------------------------------- shared parts
 
 
 def test_topology_of_a_batch(prototypes, make_batch):
     batch = make_batch(prototypes[:12])
     neighbors, centers = batch.edge_index
-    found, expected = Topology.of(batch), topology_of(neighbors, centers, len(batch.z))
-    for name in ("pairs", "centers", "edge_ptr", "neighbor_order", "neighbor_ptr", "neighbors"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    assert torch.equal(found.neighbors, neighbors)
+    topology = Topology.of(batch)
+    assert torch.equal(topology.neighbors, neighbors)
+    assert torch.equal(topology.centers, centers)
+    assert torch.equal(topology.edge_ptr.diff(), torch.bincount(centers, minlength=len(batch.z)))
+    assert torch.equal(topology.neighbor_order, torch.argsort(neighbors, stable=True))
+    assert torch.equal(topology.neighbor_ptr.diff(), torch.bincount(neighbors, minlength=len(batch.z)))
+    assert torch.equal(topology.pairs, torch.stack([centers, neighbors + len(batch.z)], dim=1))
+    x = torch.randn(len(centers), 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(topology.sum(x), torch.stack([x[centers == i].sum(dim=0) for i in range(len(batch.z))]))
 
 
-# ---------------------------------------------------------------------- gaussian_expansion
-
-
-@pytest.mark.parametrize("chunk", [7, 1024])
 @pytest.mark.parametrize("width", [0.2, 0.5, 1.0])
-def test_gaussian_expansion(width, chunk, monkeypatch):
-    monkeypatch.setattr(_segments, "_CHUNK", chunk)
+def test_gaussian_expansion(width):
     distances, centers = torch.linspace(0.1, 9, 200), torch.linspace(0, 8, 41)
     found = gaussian_expansion(distances, centers, width)
     expected = torch.exp(-(((distances[:, None] - centers[None]) / width) ** 2))
@@ -98,348 +282,21 @@ def test_gaussian_expansion_has_no_subnormal_numbers_and_leaves_the_input_alone(
     assert torch.equal(distances, before)
 
 
-# ---------------------------------------------------------------------- sums and pairs
-
-
-@graphs
-def test_segment_sum(graph):
-    _, centers, n = graph
-    x = draw(len(centers), D)
-    expected = torch.zeros(n, D, dtype=x.dtype).index_add(0, torch.tensor(centers).long(), x)
-    torch.testing.assert_close(segment_sum(x, topology_of(*graph)), expected)
-
-
-@graphs
-def test_pair_sum_and_its_gradient(graph):
-    neighbors, centers, n = graph
-    table, cotangent = leaf(draw(2 * n, D)), draw(len(centers), D, seed=1)
-    topology = topology_of(*graph)
-    expected = table[torch.tensor(centers).long()] + table[n + torch.tensor(neighbors).long()]
-    torch.testing.assert_close(pair_sum(table.detach(), topology.pairs), expected)
-    expected.backward(cotangent)
-    torch.testing.assert_close(pair_sum_backward(cotangent, topology), table.grad)
-
-
-def plain_pair_linear(of_center, of_neighbor, edges, weight, neighbors, centers):
-    return of_center[centers] + of_neighbor[neighbors] + edges @ weight.T
-
-
-@graphs
-def test_pair_linear_and_its_gradients(graph):
-    neighbors, centers, n = graph
-    inputs = [draw(n, D), draw(n, D, seed=1), draw(len(centers), 3, seed=2), draw(D, 3, seed=3)]
-    cotangent = draw(len(centers), D, seed=4)
-    found_inputs, expected_inputs = [leaf(x) for x in inputs], [leaf(x) for x in inputs]
-    found = pair_linear(*found_inputs, topology_of(*graph))
-    expected = plain_pair_linear(*expected_inputs, torch.tensor(neighbors).long(), torch.tensor(centers).long())
-    torch.testing.assert_close(found, expected)
-    (found * cotangent).sum().backward()
-    (expected * cotangent).sum().backward()
-    for x, y in zip(found_inputs, expected_inputs, strict=True):
-        torch.testing.assert_close(x.grad, y.grad)
-
-
-def test_pair_linear_is_the_linear_layer_on_the_concatenation():
-    neighbors, centers, n = GRAPHS["some"]
-    layer = nn.Linear(4 + 4 + 3, D).double()
-    x, edges = draw(n, 4), draw(len(centers), 3, seed=1)
-    center, neighbor, edge = layer.weight.split([4, 4, 3], dim=1)
-    found = pair_linear(x @ center.T + layer.bias, x @ neighbor.T, edges, edge, topology_of(neighbors, centers, n))
-    torch.testing.assert_close(found, layer(torch.cat([x[centers], x[neighbors], edges], dim=1)))
-
-
-def test_pair_linear_computes_only_the_gradients_asked_for():
-    neighbors, centers, n = GRAPHS["some"]
-    weight = leaf(draw(D, 3))
-    edges = draw(len(centers), 3)
-    pair_linear(draw(n, D), draw(n, D), edges, weight, topology_of(neighbors, centers, n)).sum().backward()
-    torch.testing.assert_close(weight.grad, edges.sum(dim=0).expand(D, 3))
-
-
-# ---------------------------------------------------------------------- normalised_gated_sum
-
-
-def norms(dtype=torch.float64):
-    result = []
-    for seed in (5, 6):
-        norm = nn.BatchNorm1d(D).to(dtype)
-        norm.weight.data = draw(D, seed=seed, dtype=dtype).abs() + 0.5
-        norm.bias.data = draw(D, seed=seed + 10, dtype=dtype)
-        norm.running_mean = draw(D, seed=seed + 20, dtype=dtype)
-        norm.running_var = draw(D, seed=seed + 30, dtype=dtype).abs() + 0.5
-        result.append(norm)
-    return result
-
-
-def plain_gated_sum(gate, core, gate_norm, core_norm, centers, n_atoms):
-    messages = torch.sigmoid(gate_norm(gate)) * nn.functional.softplus(core_norm(core), threshold=1000)
-    return torch.zeros(n_atoms, gate.shape[1], dtype=gate.dtype).index_add(0, centers, messages)
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["some", "atoms without edges", "self-loops"])
-def test_normalised_gated_sum_its_gradients_and_statistics(name, training, dtype):
-    neighbors, centers, n = GRAPHS[name]
-    ours = [norm.train(training) for norm in norms(dtype)]
-    theirs = copy.deepcopy(ours)
-    inputs = [3 * draw(len(centers), D, dtype=dtype), 3 * draw(len(centers), D, seed=1, dtype=dtype)]
-    found_inputs, expected_inputs = [leaf(x) for x in inputs], [leaf(x) for x in inputs]
-    for _ in range(3):  # the statistics move on with every call in training
-        found = normalised_gated_sum(*found_inputs, *ours, topology_of(neighbors, centers, n))
-        expected = plain_gated_sum(*expected_inputs, *theirs, torch.tensor(centers), n)
-        torch.testing.assert_close(found, expected)
-    cotangent = draw(n, D, seed=2, dtype=dtype)
-    (found * cotangent).sum().backward()
-    (expected * cotangent).sum().backward()
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {}
-    for x, y in zip(found_inputs, expected_inputs, strict=True):
-        torch.testing.assert_close(x.grad, y.grad, **tolerance)
-    for x, y in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(x.running_mean, y.running_mean)
-        torch.testing.assert_close(x.running_var, y.running_var)
-        torch.testing.assert_close(x.weight.grad, y.weight.grad, **tolerance)
-        torch.testing.assert_close(x.bias.grad, y.bias.grad, **tolerance)
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["one edge", "no edges"])
-def test_with_fewer_than_two_edges_the_running_statistics_serve_and_stay(name, training):
-    neighbors, centers, n = GRAPHS[name]
-    ours = [norm.train(training) for norm in norms()]
-    before = copy.deepcopy(ours)
-    gate, core = leaf(draw(len(centers), D)), leaf(draw(len(centers), D, seed=1))
-    found = normalised_gated_sum(gate, core, *ours, topology_of(neighbors, centers, n))
-    expected = plain_gated_sum(gate, core, *(norm.eval() for norm in before), torch.tensor(centers).long(), n)
-    torch.testing.assert_close(found, expected)
-    if centers:
-        found.sum().backward()
-        assert torch.isfinite(gate.grad).all()
-        assert (gate.grad != 0).any()
-    for x, y in zip(ours, before, strict=True):
-        assert torch.equal(x.running_mean, y.running_mean)
-        assert torch.equal(x.running_var, y.running_var)
-
-
-@pytest.mark.parametrize("value", [-200.0, -120.0, -90.0, -80.0, -40.0, -10.0, 10.0, 40.0, 90.0, 200.0])
-@pytest.mark.parametrize("gate_value", [-200.0, 0.0, 200.0])
-def test_extreme_inputs_give_the_limits_and_finite_gradients(value, gate_value):
-    ours = [nn.BatchNorm1d(1).eval() for _ in range(2)]
-    gate, core = leaf(torch.full((3, 1), gate_value)), leaf(torch.full((3, 1), value))
-    found = normalised_gated_sum(gate, core, *ours, topology_of([1, 1, 0], [0, 0, 1], 2))
-    # In double precision, for which nothing here is extreme but the exponential of 200.
-    expected = plain_gated_sum(gate.double(), core.double(), *(nn.BatchNorm1d(1).double().eval(),) * 2,
-                               torch.tensor([0, 0, 1]), 2)  # fmt: skip
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
-    expected_grad = torch.autograd.grad(expected.sum(), [gate, core])
+@pytest.mark.parametrize("n_rows", [0, 1])
+def test_batch_normalisation_of_few_rows_takes_the_running_statistics_and_leaves_them(n_rows):
+    norm = BatchNorm(3)
+    norm.running_mean, norm.running_var = torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6])
+    before = copy.deepcopy(norm.state_dict())
+    x = torch.randn(n_rows, 3, requires_grad=True)
+    found = norm.train()(x)
+    torch.testing.assert_close(found, copy.deepcopy(norm).eval()(x))
     found.sum().backward()
-    torch.testing.assert_close(gate.grad, expected_grad[0], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(core.grad, expected_grad[1], rtol=1e-3, atol=1e-4)
+    assert torch.isfinite(x.grad).all()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in norm.state_dict().items())
 
 
-def test_outlier_among_many_in_training():
-    # One edge a thousand standard deviations from the others.
-    n = 10_000
-    core = torch.zeros(n, 1)
-    core[0] = -1e4
-    gate = torch.zeros(n, 1)
-    ours = [nn.BatchNorm1d(1) for _ in range(2)]
-    gate, core = leaf(gate), leaf(core)
-    topology = topology_of([0] * n, [0] * n, 1)
-    found = normalised_gated_sum(gate, core, *ours, topology)
-    expected = plain_gated_sum(gate.double(), core.double(), *(nn.BatchNorm1d(1).double() for _ in range(2)),
-                               topology.centers, 1)  # fmt: skip
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
-    found.sum().backward()
-    assert torch.isfinite(core.grad).all()
-    assert torch.isfinite(gate.grad).all()
-
-
-def test_inputs_are_left_alone():
-    neighbors, centers, n = GRAPHS["some"]
-    gate, core = draw(len(centers), D), draw(len(centers), D, seed=1)
-    copies = gate.clone(), core.clone()
-    normalised_gated_sum(gate, core, *norms(), topology_of(neighbors, centers, n))
-    assert torch.equal(gate, copies[0])
-    assert torch.equal(core, copies[1])
-
-
-# ---------------------------------------------------------------------- gated_convolution
-
-
-def plain_gated_convolution(projected, edges, weight, norm, envelope, neighbors, centers, epsilon):
-    of_center, of_neighbor, values, own = projected.chunk(4, dim=1)
-    logits = of_center[centers] + of_neighbor[neighbors] + edges @ weight.T
-    weights = torch.sigmoid(logits) * (1 if envelope is None else envelope)
-    above, below = (torch.zeros_like(values).index_add(0, centers, x) for x in (weights * values[neighbors], weights))
-    return own + above / (below + epsilon), None if norm is None else edges + nn.functional.silu(norm(logits))
-
-
-def convolution_inputs(graph, normalised, enveloped):
-    _, centers, n = graph
-    envelope = draw(len(centers), 1, seed=2).sigmoid() if enveloped else None
-    if enveloped and centers:
-        envelope[0] = 0
-    norm = None
-    if normalised:
-        norm = nn.LayerNorm(D).double()
-        norm.weight.data, norm.bias.data = draw(D, seed=3), draw(D, seed=4)
-    return 2 * draw(n, 4 * D), draw(len(centers), D, seed=1), draw(D, D, seed=5), norm, envelope
-
-
-normed = pytest.mark.parametrize("normalised", [True, False])
-in_envelope = pytest.mark.parametrize("enveloped", [True, False])
-
-
-@graphs
-@normed
-@in_envelope
-@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
-def test_gated_convolution_and_its_gradients(graph, normalised, enveloped, epsilon):
-    neighbors, centers, n = graph
-    *tensors, norm, envelope = convolution_inputs(graph, normalised, enveloped)
-    ours, theirs = ([leaf(x) for x in tensors] for _ in range(2))
-    norms = norm, copy.deepcopy(norm)
-    found = gated_convolution(*ours, norms[0], envelope, topology_of(*graph), epsilon)
-    edges = torch.tensor(neighbors).long(), torch.tensor(centers).long()
-    expected = plain_gated_convolution(*theirs, norms[1], envelope, *edges, epsilon)
-    assert (found[1] is None) == (expected[1] is None) == (not normalised)
-    for x, y in zip(found, expected, strict=True):
-        if y is not None:
-            torch.testing.assert_close(x, y)
-    for results in (found, expected):
-        loss = (results[0] * draw(n, D, seed=6)).sum()
-        if normalised:
-            loss = loss + (results[1] * draw(len(centers), D, seed=7)).sum()
-        loss.backward(retain_graph=True)
-        loss.backward()  # what was kept is still there
-    for x, y in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(x.grad, y.grad)
-    if normalised:
-        for x, y in zip(norms[0].parameters(), norms[1].parameters(), strict=True):
-            torch.testing.assert_close(x.grad, y.grad)
-
-
-@graphs
-@normed
-@in_envelope
-def test_gated_convolution_gradient_is_that_of_finite_differences(graph, normalised, enveloped):
-    *tensors, norm, envelope = convolution_inputs(graph, normalised, enveloped)
-    topology = topology_of(*graph)
-
-    def convolve(*tensors):
-        nodes, edges = gated_convolution(*tensors, norm, envelope, topology, 0.1)
-        return nodes if edges is None else (nodes, edges)
-
-    assert torch.autograd.gradcheck(convolve, [leaf(x) for x in tensors])
-
-
-def test_only_one_of_the_two_results_may_be_used():
-    graph = GRAPHS["some"]
-    *tensors, norm, envelope = convolution_inputs(graph, True, True)
-    edges = torch.tensor(graph[0]), torch.tensor(graph[1])
-    for used in (0, 1):
-        ours, theirs = ([leaf(x) for x in tensors] for _ in range(2))
-        gated_convolution(*ours, norm, envelope, topology_of(*graph))[used].sum().backward()
-        plain_gated_convolution(*theirs, norm, envelope, *edges, 1e-6)[used].sum().backward()
-        for x, y in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(x.grad, torch.zeros_like(x) if y.grad is None else y.grad)
-
-
-def test_gated_mean_of_equal_values_is_that_value_and_of_no_neighbours_zero():
-    neighbors, centers, n = GRAPHS["atoms without edges"]
-    value = draw(1, D).expand(n, D)
-    logits, own = draw(n, 2 * D, seed=1), torch.zeros(n, D, dtype=torch.float64)
-    found, _ = gated_convolution(
-        torch.cat([logits, value, own], dim=1), draw(len(centers), D), draw(D, D), None, None,
-        topology_of(neighbors, centers, n),
-    )  # fmt: skip
-    for i in range(n):
-        expected = value[i] if i in centers else torch.zeros(D, dtype=torch.float64)
-        torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=0)
-    assert (found[[0, 2, 4, 5]] == 0).all()
-
-
-def test_gated_mean_of_neighbours_behind_shut_gates_is_zero():
-    graph = GRAPHS["some"]
-    projected, edges, weight, _, envelope = convolution_inputs(graph, False, True)
-    projected, edges = leaf(projected), leaf(edges)
-    found, _ = gated_convolution(projected, edges, weight, None, torch.zeros_like(envelope), topology_of(*graph))
-    torch.testing.assert_close(found, projected[:, 3 * D :], rtol=0, atol=0)
-    found.sum().backward()
-    assert (projected.grad[:, : 3 * D] == 0).all()
-    assert (edges.grad == 0).all()
-
-
-def test_gated_convolution_leaves_its_inputs_alone():
-    *tensors, norm, envelope = convolution_inputs(GRAPHS["some"], True, True)
-    inputs = [*(leaf(x) for x in tensors), envelope]
-    found = gated_convolution(*inputs[:-1], norm, envelope, topology_of(*GRAPHS["some"]))
-    copies = [x.detach().clone() for x in (*inputs, *found)]
-    sum(x.sum() for x in found).backward()
-    for x, y in zip([*inputs, *found], copies, strict=True):
-        assert torch.equal(x, y)
-
-
-# ---------------------------------------------------------------------- segments
-
-SIZES = {"some": [3, 1, 4], "an empty one": [2, 0, 3, 0], "none": [0, 0]}
-segments = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-
-
-def index_and_ptr(sizes):
-    sizes = torch.tensor(sizes)
-    return torch.repeat_interleave(sizes), torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
-
-
-@segments
-@pytest.mark.parametrize("names", [["mean"], ["mean", "max", "min"], ["max"]])
-def test_segment_statistics_and_their_gradients(sizes, names):
-    index, ptr = index_and_ptr(sizes)
-    ours, theirs = (leaf(draw(len(index), D)) for _ in range(2))
-    plain = {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "min": lambda x: x.amin(0)}
-    found = segment_statistics(ours, index, ptr, names)
-    parts = theirs.split(sizes)
-    for name, result in zip(names, found, strict=True):
-        expected = torch.stack([plain[name](x) if len(x) else x.new_zeros(D) for x in parts])
-        torch.testing.assert_close(result, expected)
-        if len(index) == 0:
-            continue
-        cotangent = draw(len(sizes), D, seed=1)
-        result.backward(cotangent, retain_graph=True)
-        expected.backward(cotangent, retain_graph=True)
-        torch.testing.assert_close(ours.grad, theirs.grad)
-
-
-def test_mean_of_many_rows_is_exact_to_rounding():
-    x = draw(20_000, D, dtype=torch.float32) + 10
-    index, ptr = index_and_ptr([19_000, 1000])
-    (found,) = segment_statistics(x, index, ptr, ["mean"])
-    expected = torch.stack([rows.double().mean(0) for rows in x.split([19_000, 1000])])
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
-
-
-def test_rows_that_share_an_extreme_share_its_gradient():
-    x = leaf(torch.tensor([[2.0], [1.0], [2.0], [2.0]]))
-    (largest,) = segment_statistics(x, torch.tensor([0, 0, 0, 1]), torch.tensor([0, 3, 4]), ["max"])
-    largest.sum().backward()
-    assert x.grad.flatten().tolist() == [0.5, 0, 0.5, 1]
-
-
-@segments
-@pytest.mark.parametrize("chunk", [2, 1024])
-def test_segment_attention_and_its_gradients(sizes, chunk, monkeypatch):
-    monkeypatch.setattr(_segments, "_CHUNK", chunk)
-    index, ptr = index_and_ptr(sizes)
-    ours, theirs = ([leaf(3 * draw(len(index), D)), leaf(draw(len(sizes), D, seed=1))] for _ in range(2))
-    found = segment_attention(*ours, index, ptr)
-    x, query = theirs
-    expected = torch.stack(
-        [(rows @ q).softmax(0) @ rows for rows, q in zip(x.split(sizes), query, strict=True)]
-    )  # fmt: skip
-    torch.testing.assert_close(found, expected)
-    cotangent = draw(len(sizes), D, seed=2)
-    found.backward(cotangent)
-    expected.backward(cotangent)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
+@pytest.mark.parametrize("x", [-200.0, -90.0, -80.0, -40.0, -1.0, 0.0, 1.0, 40.0, 200.0])
+def test_softplus(x):
+    x = torch.tensor([x])
+    expected = torch.nn.functional.softplus(x.double())
+    torch.testing.assert_close(_rows.softplus_(x).double(), expected, rtol=1e-5, atol=1e-7)

@@ -171,10 +171,10 @@ def test_unknown_readout_lists_those_that_exist(make):
 # ---------------------------------------------------------------------- load_pretrained
 
 
-def encoder(readout, seed, layers="last", **params):
+def encoder(readout, seed, pooled_layers="last", **params):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return GatedGCN(8, 1, readout, layers, **params)
+        return GatedGCN(8, 1, readout, pooled_layers, **params)
 
 
 def of_readout(state):
@@ -201,9 +201,9 @@ def test_other_readout_keeps_its_initial_weights(name, other):
 
 @pytest.mark.parametrize("name", ["set2set", "attention"])
 def test_readout_of_another_width_keeps_its_initial_weights(name):
-    pretrained, loaded = encoder(name, 0), encoder(name, 1, layers="all")
+    pretrained, loaded = encoder(name, 0), encoder(name, 1, pooled_layers="all")
     loaded.load_pretrained(pretrained.state_dict())
-    initial = encoder(name, 1, layers="all").state_dict()
+    initial = encoder(name, 1, pooled_layers="all").state_dict()
     assert all(torch.equal(tensor, initial[key]) for key, tensor in of_readout(loaded.state_dict()).items())
     assert torch.equal(loaded.elements.weight, pretrained.elements.weight)
 

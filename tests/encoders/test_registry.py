@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from crystalssl.encoders import ENCODERS, LAYERS, READOUTS, Encoder
+from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, Encoder
 from crystalssl.graphs import RECIPES
 
 encoders = pytest.mark.parametrize("name", ENCODERS)
@@ -60,11 +60,11 @@ def test_config_and_weights_rebuild_the_encoder(name, prototypes, make_batch, ra
 
 
 @encoders
-@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("pooled_layers", POOLED_LAYERS)
 @pytest.mark.parametrize("readout", READOUTS)
-def test_readouts_and_layers_can_be_chosen(name, readout, layers, prototypes, make_batch, randomise):
-    encoder = build(name, randomise, readout=readout, layers=layers).eval()
-    assert (encoder.config["readout"], encoder.config["layers"]) == (readout, layers)
+def test_readouts_and_layers_can_be_chosen(name, readout, pooled_layers, prototypes, make_batch, randomise):
+    encoder = build(name, randomise, readout=readout, pooled_layers=pooled_layers).eval()
+    assert (encoder.config["readout"], encoder.config["pooled_layers"]) == (readout, pooled_layers)
     batch = make_batch(prototypes[:6], name)
     encoded = encoder(batch)
     assert encoded.graph.shape == (6, encoder.graph_dim)
@@ -79,7 +79,9 @@ def test_readouts_and_layers_can_be_chosen(name, readout, layers, prototypes, ma
 
 @encoders
 def test_last_layer_is_among_all_layers(name, prototypes, make_batch, randomise):
-    last, every = (build(name, randomise, readout="mean", layers=layers).eval() for layers in LAYERS)
+    last, every = (
+        build(name, randomise, readout="mean", pooled_layers=pooled_layers).eval() for pooled_layers in POOLED_LAYERS
+    )
     batch = make_batch(prototypes[:6], name)
     assert every.node_dim > last.node_dim
     torch.testing.assert_close(every(batch).node[:, -last.node_dim :], last(batch).node)
@@ -89,9 +91,9 @@ def test_last_layer_is_among_all_layers(name, prototypes, make_batch, randomise)
 def test_declared_poolings_exist_and_the_frozen_one_has_no_weights(name):
     cls = ENCODERS[name]
     for pooling in (cls.pooling, cls.frozen_pooling):
-        assert pooling.keys() == {"readout", "layers"}
+        assert pooling.keys() == {"readout", "pooled_layers"}
         assert pooling["readout"] in READOUTS
-        assert pooling["layers"] in LAYERS
+        assert pooling["pooled_layers"] in POOLED_LAYERS
     frozen = cls(**cls.frozen_pooling)
     assert list(frozen.readout.parameters()) == []
     # Weights that were trained with any other readout fit it.
@@ -107,8 +109,8 @@ def test_edges_are_pooled_only_where_they_are_updated(name):
 
 @encoders
 def test_unknown_layers_list_those_that_exist(name):
-    with pytest.raises(ValueError, match=r"layers must be one of .*'all'.*got 'first'"):
-        ENCODERS[name](layers="first")
+    with pytest.raises(ValueError, match=r"pooled_layers must be one of .*'all'.*got 'first'"):
+        ENCODERS[name](pooled_layers="first")
 
 
 @encoders

@@ -246,7 +246,7 @@ WRONG_PRETRAINING = {
     ),
     "no weight": ("dssl", {"task_params": {"alpha": 0}}, None, None, "the task 'mask' must be positive, got 0"),
     "unknown method": ("barlo", {}, None, None, "'method' parameter .*'barlow'.*'barlo'"),
-    "unknown layers": ("barlow", {"layers": "first"}, None, None, "'layers' parameter"),
+    "unknown layers": ("barlow", {"pooled_layers": "first"}, None, None, "'pooled_layers' parameter"),
 }
 
 

@@ -19,10 +19,10 @@ from crystalssl.pretext import TASKS
 from crystalssl.training import bundled_weights, load_encoder
 
 POOLINGS = [
-    ({"readout": "mean", "layers": "last"}, 8),
-    ({"readout": "mean", "layers": "all"}, 16),
-    ({"readout": "mean+max+min", "layers": "last"}, 24),
-    ({"readout": "mean+max+min", "layers": "all"}, 48),
+    ({"readout": "mean", "pooled_layers": "last"}, 8),
+    ({"readout": "mean", "pooled_layers": "all"}, 16),
+    ({"readout": "mean+max+min", "pooled_layers": "last"}, 24),
+    ({"readout": "mean+max+min", "pooled_layers": "all"}, 48),
 ]
 """With the width of the vectors of a network of one convolution to 8 numbers."""
 
@@ -248,14 +248,14 @@ def test_pooling_of_the_frozen_encoder_is_the_default(tiny_embedder, graphs, enc
     np.testing.assert_array_equal(vectors(**pooling), default)
     assert vectors(readout="mean" if pooling["readout"] != "mean" else "mean+max+min").shape != default.shape
     # Each of the two may be chosen alone.
-    assert vectors(layers="last" if pooling["layers"] == "all" else "all").shape != default.shape
+    assert vectors(pooled_layers="last" if pooling["pooled_layers"] == "all" else "all").shape != default.shape
     assert len(runs) == 1
 
 
 def test_what_is_fitted_does_not_follow_the_parameters(tiny_embedder, graphs, monkeypatch):
     embedder = tiny_embedder("mask", max_epochs=1).fit(graphs[:16])
     expected = embedder.transform(graphs[:16])
-    embedder.set_params(readout="mean", layers="last", encoder="megnet")
+    embedder.set_params(readout="mean", pooled_layers="last", encoder="megnet")
     # Nothing is built to transform.
     monkeypatch.setattr(CGCNN, "__init__", None)
     assert embedder.transform(graphs[:16]).tobytes() == expected.tobytes()
@@ -307,7 +307,7 @@ def test_grid_search_over_encoders_behind_one_transformer(tiny_embedder, X, y):
 @pytest.mark.parametrize("method", bundled_weights())
 def test_bundled_folder_can_be_named_by_its_path(method, graphs):
     folder = bundled_weights()[method]
-    pooling = {"readout": "mean", "layers": "last"}
+    pooling = {"readout": "mean", "pooled_layers": "last"}
     vectors = PretrainedCrystalEmbedder.from_pretrained(folder, **pooling).transform(graphs)
     expected = PretrainedCrystalEmbedder(method, **pooling).fit([]).transform(graphs)
     assert vectors.tobytes() == expected.tobytes()
@@ -332,21 +332,25 @@ def test_save_pretrained_and_from_pretrained(tiny_embedder, graphs, tmp_path, re
     assert config["max_epochs"] == 2
 
 
-@pytest.mark.parametrize("chosen", [{}, {"readout": "mean"}, {"readout": "attention", "layers": "last"}], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [{}, {"readout": "mean"}, {"readout": "attention", "pooled_layers": "last"}], ids=str
+)
 def test_folder_keeps_embedding_and_vectors_of_gatedgcn(tiny_embedder, graphs, y, tmp_path, chosen):
     embedder = tiny_embedder("joint", **chosen).fit(graphs, y)
     expected = embedder.transform(graphs)
     embedder.save_pretrained(tmp_path / "weights")
     config = json.loads((tmp_path / "weights" / "config.json").read_text())
-    assert config["embedding"] == {"readout": None, "layers": None, **chosen}
+    assert config["embedding"] == {"readout": None, "pooled_layers": None, **chosen}
     loaded = PretrainedCrystalEmbedder.from_pretrained(tmp_path / "weights")
-    assert (loaded.readout, loaded.layers) == (embedder.readout, embedder.layers)
+    assert (loaded.readout, loaded.pooled_layers) == (embedder.readout, embedder.pooled_layers)
     assert loaded.encoder_.name == "gatedgcn"
     assert loaded.n_features_out_ == embedder.n_features_out_ == expected.shape[1]
     assert same_weights(loaded, embedder)
     assert loaded.transform(graphs).tobytes() == expected.tobytes()
     # What is chosen at loading wins.
-    other = PretrainedCrystalEmbedder.from_pretrained(tmp_path / "weights", readout="mean+max+min", layers="last")
+    other = PretrainedCrystalEmbedder.from_pretrained(
+        tmp_path / "weights", readout="mean+max+min", pooled_layers="last"
+    )
     assert other.n_features_out_ == 3 * 8 + 2 * 8
 
 

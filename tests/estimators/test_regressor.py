@@ -117,7 +117,7 @@ def test_random_state_instance_moves_on(tiny_regressor, graphs, y):
     "change",
     [
         {"readout": "mean"},
-        {"layers": "last"},
+        {"pooled_layers": "last"},
         {"head_dim": 9},
         {"dropout": 0.5},
         {"standardize": True},

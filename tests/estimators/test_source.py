@@ -16,7 +16,7 @@ def test_random_weights(graphs):
     assert not source.is_gentle
     encoder = source.build()
     assert {name: encoder.config[name] for name in GatedGCN.pooling} == GatedGCN.pooling
-    assert source.build(readout="mean", layers="last").config["readout"] == "mean"
+    assert source.build(readout="mean", pooled_layers="last").config["readout"] == "mean"
     assert EncoderSource.of(None, "cgcnn", graphs).encoder_class is CGCNN
 
 
