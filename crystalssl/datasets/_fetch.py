@@ -11,8 +11,8 @@ from crystalssl.datasets._bunch import package
 from crystalssl.datasets._files import read_verified
 from crystalssl.datasets._registry import DatasetEntry, check_name, load_registry
 from crystalssl.datasets._split_json import read_split_json
-from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.exceptions import DatasetError
+from crystalssl.graphs._dicts import structure_from_dict
 
 if TYPE_CHECKING:
     from pathlib import Path

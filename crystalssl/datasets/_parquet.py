@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.datasets._structures import site_species
 from crystalssl.exceptions import DatasetError
+from crystalssl.graphs._dicts import site_species
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl.datasets._bunch import package
-from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.exceptions import DatasetError
+from crystalssl.graphs._dicts import structure_from_dict
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
