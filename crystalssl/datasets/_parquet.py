@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl.exceptions import DatasetError
-from crystalssl.graphs._dicts import site_species
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -158,6 +157,8 @@ def _choose_labels(names: list[str], columns: Sequence[str] | None, path: str | 
 
 def _species(table: Any, path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Any]]:
     """Return the number of sites per row, and the species of all sites end to end."""
+    from crystalssl.graphs._dicts import site_species
+
     n_sites, flat = _flatten(table, _SPECIES, path)
     symbols = flat.to_pylist()
     known = {}

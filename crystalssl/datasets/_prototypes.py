@@ -12,7 +12,6 @@ import numpy as np
 
 from crystalssl.datasets._bunch import package
 from crystalssl.exceptions import DatasetError
-from crystalssl.graphs._dicts import structure_from_dict
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -72,6 +71,8 @@ def load_prototypes(*, return_X_y: bool = False, as_frame: bool = False) -> Bunc
     ('NaCl', 2.16, 'g/cm^3')
     """
     import pandas as pd
+
+    from crystalssl.graphs._dicts import structure_from_dict
 
     path, records = _read_library()
     structures, tags = [], []
