@@ -58,4 +58,4 @@ class DatasetError(CrystalSSLError, OSError):
 
 
 class SkippedStructureWarning(UserWarning):
-    """Crystals were left out because they are invalid; the estimator's ``errors_`` lists them."""
+    """Crystals were left out because they are invalid; ``errors_`` or ``report`` lists them."""

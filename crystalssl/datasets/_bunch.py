@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def package(
     structures: list[Structure],
-    target: np.ndarray,
-    target_name: str,
+    target: np.ndarray | pd.DataFrame | None,
+    target_name: str | list[str],
     *,
     return_X_y: bool,
     as_frame: bool,
@@ -27,14 +27,14 @@ def package(
     ----------
     structures : list of pymatgen.core.Structure
         The crystals.
-    target : ndarray of shape (n_crystals,)
-        The property.
-    target_name : str
-        Its name, also the column of the frame.
+    target : ndarray of shape (n_crystals,), DataFrame or None
+        The property, or several.
+    target_name : str or list of str
+        Its name, also the column of the frame; a list for a DataFrame, an empty one for None.
     return_X_y : bool
         Whether to return only ``(data, target)``.
     as_frame : bool
-        Whether data and target are pandas Series and ``frame`` a DataFrame.
+        Whether data and a single target are pandas Series and ``frame`` a DataFrame.
     tags : pandas.DataFrame or None, default=None
         Further columns for the frame, one row per crystal; also a field of the Bunch.
     **fields : Any
@@ -51,8 +51,9 @@ def package(
 
         # A Structure is a sequence of sites: what to make of a list of sequences is not left to pandas to infer.
         data = pd.Series(structures, dtype=object, name="structure")
-        target = pd.Series(target, name=target_name)
-        frame = pd.concat([data, *([] if tags is None else [tags]), target], axis=1)
+        if isinstance(target_name, str):
+            target = pd.Series(target, name=target_name)
+        frame = pd.concat([part for part in (data, tags, target) if part is not None], axis=1)
     if return_X_y:
         return data, target
 
@@ -60,4 +61,5 @@ def package(
 
     if tags is not None:
         fields["tags"] = tags
-    return Bunch(data=data, target=target, frame=frame, target_names=[target_name], **fields)
+    names = [target_name] if isinstance(target_name, str) else target_name
+    return Bunch(data=data, target=target, frame=frame, target_names=names, **fields)

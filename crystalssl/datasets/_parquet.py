@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.exceptions import DatasetError
+from crystalssl.datasets._optimade_records import crystal_of
+from crystalssl.exceptions import DatasetError, InvalidStructureError
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -89,18 +90,13 @@ def read_optimade_parquet(path: str | os.PathLike[str], *, columns: Sequence[str
     lattices = _vectors(table, _LATTICE, np.full(len(n_sites), 3), path)
     positions = _vectors(table, _POSITIONS, n_sites, path)
 
-    from pymatgen.core import Lattice, Structure
-
     ends = np.cumsum(n_sites)
     structures = []
     for row, (vectors, start, end) in enumerate(zip(lattices.reshape(-1, 3, 3), ends - n_sites, ends, strict=True)):
-        lattice = Lattice(vectors)
         try:
-            # One call per crystal: converted by the Structure itself, positions would cost a matrix product per site.
-            fractional = lattice.get_fractional_coords(positions[start:end])
-        except np.linalg.LinAlgError as error:
-            raise _bad_row(table, path, row, f"{_LATTICE} span no volume") from error
-        structures.append(Structure(lattice, species[start:end], fractional))
+            structures.append(crystal_of(vectors, positions[start:end], species[start:end]))
+        except InvalidStructureError as error:
+            raise _bad_row(table, path, row, str(error)) from error
 
     from sklearn.utils import Bunch
 

@@ -52,7 +52,8 @@ class DatasetEntry:
         return self.name.startswith("matbench_")
 
 
-def _read_table(filename: str) -> list[dict[str, str]]:
+def read_table(filename: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of this folder."""
     text = files("crystalssl.datasets").joinpath(filename).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
@@ -74,11 +75,11 @@ def load_registry() -> dict[str, DatasetEntry]:
     (1265, 'last phdos peak', '1/cm', 'matbench_phonons.json.gz')
     """
     rebuilt: dict[str, list[RebuiltCopy]] = {}
-    for row in _read_table("rebuilt.csv"):
+    for row in read_table("rebuilt.csv"):
         rebuilt.setdefault(row.pop("name"), []).append(RebuiltCopy(**row))
     return {
         row["name"]: DatasetEntry(rows=int(row.pop("rows")), rebuilt=tuple(rebuilt.get(row["name"], ())), **row)
-        for row in _read_table("registry.csv")
+        for row in read_table("registry.csv")
     }
 
 

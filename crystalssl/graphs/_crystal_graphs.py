@@ -13,7 +13,6 @@ from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._indexing import rows_of
 from crystalssl.graphs._items import as_items
 from crystalssl.graphs._neighbors import Edges, find_edges
-from crystalssl.graphs._pyg import columns_of, to_data
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._storage import load_columns, save_columns
@@ -230,7 +229,7 @@ class CrystalGraphs(Sequence):
     def __getitem__(self, key: Any) -> Any:
         rows = rows_of(key, len(self))
         if isinstance(rows, int):
-            return to_data(self._slice(rows, rows + 1))
+            return self._slice(rows, rows + 1)._as_data()
         if isinstance(rows, slice):
             return self._slice(rows.start, rows.stop)
         return self._take(rows)
@@ -246,6 +245,21 @@ class CrystalGraphs(Sequence):
         for row in range(len(self)):
             column[row, 0] = self._slice(row, row + 1)
         return column
+
+    def _as_data(self) -> Data:
+        # Of one crystal.
+        import torch
+        from torch_geometric.data import Data
+
+        centers = np.repeat(np.arange(self.n_atoms), np.diff(self.edge_offsets))
+        return Data(
+            z=torch.tensor(self.atomic_numbers, dtype=torch.long),
+            pos=torch.tensor(self.positions),
+            cell=torch.tensor(self.lattice),
+            edge_index=torch.tensor(np.stack([self.neighbors, centers]).astype(np.int64)),
+            image=torch.tensor(self.images),
+            distance=torch.tensor(self.distances),
+        )
 
     def _slice(self, start: int, stop: int) -> CrystalGraphs:
         # Views of the columns: a slice copies nothing but the offsets.
@@ -325,28 +339,6 @@ class CrystalGraphs(Sequence):
             return self
         columns = (np.split(column, self.atom_offsets[1:-1]) for column in (self.atomic_numbers, self.positions))
         return self.from_arrays(map(CrystalArrays, *columns, self.lattice), recipe, n_jobs=n_jobs)
-
-    # ------------------------------------------------------------------ PyG
-
-    @classmethod
-    def from_data_list(cls, data_list: Iterable[Data], recipe: GraphRecipe) -> CrystalGraphs:
-        """Collect PyG `Data` as made by indexing or iterating over `CrystalGraphs`.
-
-        Parameters
-        ----------
-        data_list : iterable of torch_geometric.data.Data
-            With ``z``, ``pos``, ``cell``, ``edge_index`` (neighbour, centre; sorted by centre), ``image`` and
-            ``distance``.
-        recipe : GraphRecipe
-            The recipe that they were built by.
-
-        Raises
-        ------
-        ValueError
-            If the edges of an item are not sorted by their centre.
-        """
-        columns = columns_of(list(data_list))
-        return cls(recipe, **{name: column.astype(_COLUMNS[name]) for name, column in columns.items()})
 
     # ------------------------------------------------------------------ disk
 

@@ -180,16 +180,19 @@ def test_iteration_goes_over_all_crystals_in_order(graphs, structures):
 # ---------------------------------------------------------------------- construction
 
 
-def test_round_trip_through_pyg(graphs):
-    assert_same(CrystalGraphs.from_data_list(graphs, graphs.recipe), graphs)
-    assert_same(CrystalGraphs.from_data_list([graphs[4], graphs[0]], graphs.recipe), graphs[[4, 0]])
-
-
-def test_data_with_unsorted_edges_is_refused(graphs):
-    data = graphs[0]
-    data.edge_index = data.edge_index.flip(1)
-    with pytest.raises(ValueError, match="item 1: the edges are not sorted by their centre"):
-        CrystalGraphs.from_data_list([graphs[1], data], graphs.recipe)
+def test_an_item_is_pygs_data_with_the_columns_of_its_crystal(graphs):
+    for i, data in enumerate(graphs):
+        one = graphs[i : i + 1]
+        assert data.validate()
+        np.testing.assert_array_equal(data.z, one.atomic_numbers)
+        np.testing.assert_array_equal(data.pos, one.positions)
+        np.testing.assert_array_equal(data.cell, one.lattice)
+        np.testing.assert_array_equal(data.image, one.images)
+        np.testing.assert_array_equal(data.distance, one.distances)
+        neighbors, centers = data.edge_index.numpy()
+        np.testing.assert_array_equal(neighbors, one.neighbors)
+        np.testing.assert_array_equal(np.bincount(centers, minlength=len(data.z)), np.diff(one.edge_offsets))
+        assert (np.diff(centers) >= 0).all()
 
 
 def test_concatenate_undoes_splitting(graphs):
