@@ -13,7 +13,7 @@ from gemmi import cif
 from crystalssl.graphs._arrays import FULL, CrystalArrays
 from crystalssl.graphs._limits import LIMITS
 from crystalssl.graphs._symbols import atomic_number
-from crystalssl.graphs._symmetry import Group, Sites, operations, same_sites, settings
+from crystalssl.graphs._symmetry import Group, Sites, has_settings, operations, same_sites, settings
 
 __all__ = ["read_cif"]
 
@@ -38,10 +38,10 @@ def read_cif(data: bytes) -> tuple[CrystalArrays, list[str]]:
     block, notes = blocks[0], []
     if len(blocks) > 1:
         notes.append(f"of several structures {block.name!r} is read, not {', '.join(b.name for b in blocks[1:])}")
-    cell = gemmi.UnitCell(*(_number(_value(block, tag)) for tag in _CELL))
-    lattice = np.array(cell.orth.mat.tolist()).T.copy()
-    if not (cell.volume > 0 and np.isfinite(lattice).all()):
-        raise ValueError(f"its cell {cell.parameters} has no volume, or lacks a length or an angle")
+    cell = [_number(_value(block, tag)) for tag in _CELL]
+    lattice = np.array(gemmi.UnitCell(*cell).orth.mat.tolist()).T.copy()
+    if not (all(value > 0 for value in cell) and max(cell[3:]) < 180 and np.isfinite(lattice).all()):
+        raise ValueError(f"its cell {tuple(cell)} has no volume, or lacks a length or an angle")
     sites = _sites(block)
     (numbers, fractions), *others = [group.expand(sites, lattice) for group in _groups(block, lattice, notes)]
     if not all(same_sites(lattice, (numbers, fractions), other) for other in others):
@@ -123,7 +123,7 @@ def _groups(block: cif.Block, lattice: np.ndarray, notes: list[str]) -> list[Gro
     elif any(names := [_value(block, *tags) for tags in (_HALL, _NAME, _NUMBER)]):
         hall, name, number = names
         tiers, what = settings(hall, name, int(number or 0)), f"space group {name or hall or number}"
-        if not (hall or name):
+        if not (hall or name) and has_settings(int(number)):
             notes.append(f"it gives space group {number} without its setting; the standard one is assumed")
     else:
         tags = [tag for item in block for tag in ([item.pair[0]] if item.pair else item.loop.tags if item.loop else [])]

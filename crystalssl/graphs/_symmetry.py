@@ -13,9 +13,10 @@ from gemmi import cif
 from crystalssl.graphs._arrays import FULL, MIN_DISTANCE
 from crystalssl.graphs._limits import LIMITS
 
-__all__ = ["Group", "Sites", "operations", "same_sites", "settings"]
+__all__ = ["Group", "Sites", "has_settings", "operations", "same_sites", "settings"]
 
 _METRIC = 5e-3  # an operation may change the cell's metric by this fraction, since lengths are rounded
+_TWICE = re.compile(r"(^|(?<=,)|[+-])\s*2\s*\*?\s*([xyz])", re.IGNORECASE)  # 2x, which gemmi reads as x+x
 _GRID = 10**6  # images of one place, equal but for the last bits, share a cell of this grid
 
 
@@ -117,17 +118,18 @@ def operations(triplets: tuple[str, ...]) -> Group:
     """Return the group of a complete list of operations such as x,y,z and -x,-y,-z, quoted or not."""
     if len(triplets) > 192:
         raise ValueError(f"it lists {len(triplets)} symmetry operations, but no space group has more than 192")
-    ops = list(
-        {
-            op.triplet(): op for op in (gemmi.parse_triplet(cif.as_string(triplet)).wrap() for triplet in triplets)
-        }.values()
-    )
+    parsed = [gemmi.parse_triplet(_TWICE.sub(_written_out, cif.as_string(triplet))).wrap() for triplet in triplets]
+    ops = list({op.triplet(): op for op in parsed}.values())
     rotations, translations = np.array([op.rot for op in ops]) / 24, np.array([op.tran for op in ops]) / 24
     group = gemmi.GroupOps(ops)
     group.add_missing_elements()
     if len(group) != len(ops) or (rotations % 1).any():
         raise ValueError(f"its {len(ops)} symmetry operations are no group: some are missing, or one is misspelt")
     return Group(rotations, translations, np.unique(rotations, axis=0))
+
+
+def _written_out(twice: re.Match) -> str:
+    return 2 * ((twice[1] or "+") + twice[2])
 
 
 @lru_cache(maxsize=1024)
@@ -160,6 +162,12 @@ def settings(hall: str, name: str, number: int) -> list[list[Group]]:
         [operations(tuple(op.triplet() for op in group.operations())) for group in tier if group.number in types]
         for tier in groups
     ]
+
+
+@lru_cache(maxsize=1024)
+def has_settings(number: int) -> bool:
+    """Whether the space group of a number has other symbols than the standard one."""
+    return len({group.hm for group in gemmi.spacegroup_table() if group.number == number}) > 1
 
 
 def _by_name(name: str) -> list[list[gemmi.SpaceGroup]]:

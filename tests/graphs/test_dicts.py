@@ -133,7 +133,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("dct", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_dict_is_named(dct):
-    with pytest.raises(InvalidStructureError, match="^item 1: ") as caught:
+    with pytest.raises(InvalidStructureError, match=r"^item 1: ") as caught:
         check_structures([make(), dct])
     assert caught.value.index == 1
 
