@@ -21,6 +21,8 @@ _CELL = [f"_cell_length_{i}" for i in "abc"] + [f"_cell_angle_{i}" for i in ("al
 _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 _NAME = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M")
+_LONGEST = 1000  # characters of a formula that are read
+_MAX_BLOCKS = 1000  # gemmi compares the names of all with all
 _NUMBER = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 
 
@@ -31,6 +33,9 @@ def read_cif(data: bytes) -> tuple[CrystalArrays, list[str]]:
     rotations keep the cell's metric; they must make the same crystal. ValueError or RuntimeError say what is wrong or
     not decided.
     """
+    lower = data.lower()
+    if lower.count(b"data_") + lower.count(b"save_") > _MAX_BLOCKS:
+        raise ValueError(f"it has more than {_MAX_BLOCKS} blocks")
     document = cif.read_string(data.removeprefix(b"\xef\xbb\xbf"))
     blocks = [block for block in document if block.find_values("_atom_site_fract_x")]
     if not blocks:
@@ -49,7 +54,7 @@ def read_cif(data: bytes) -> tuple[CrystalArrays, list[str]]:
             "its space group has several settings (origins, axes) that make different crystals of these sites; list "
             "the symmetry operations, or name the setting, as in 'F d -3 m :2'"
         )
-    formula = _value(block, "_chemical_formula_sum")
+    formula = _value(block, "_chemical_formula_sum")[:_LONGEST]
     shares = _shares(formula)
     if shares.any() and abs(shares - np.bincount(numbers, minlength=len(shares)) / len(numbers)).max() > FULL:
         notes.append(f"its sites have another composition than its formula, {formula} (hydrogens are often missing)")
@@ -120,13 +125,14 @@ def _groups(block: cif.Block, lattice: np.ndarray, notes: list[str]) -> list[Gro
     listed = next((triplets for triplets in lists if triplets and not cif.is_null(triplets[0])), None)
     if listed:
         tiers, what = [[operations(listed)]], "the list of symmetry operations"
-    elif any(names := [_value(block, *tags) for tags in (_HALL, _NAME, _NUMBER)]):
-        hall, name, number = names
+    elif any(said := [_value(block, *tags) for tags in (_HALL, _NAME, _NUMBER)]):
+        hall, name, number = said
         tiers, what = settings(hall, name, int(number or 0)), f"space group {name or hall or number}"
         if not (hall or name) and has_settings(int(number)):
             notes.append(f"it gives space group {number} without its setting; the standard one is assumed")
     else:
-        tags = [tag for item in block for tag in ([item.pair[0]] if item.pair else item.loop.tags if item.loop else [])]
+        pairs = [item.pair[0] for item in block if item.pair]  # type: ignore[index]
+        tags = pairs + [tag for item in block if item.loop for tag in item.loop.tags]
         tags = [tag for tag in tags if re.match("_(symmetry|space_group)", tag, re.IGNORECASE)]
         said = [tag for tag in tags if not all(map(cif.is_null, block.find_values(tag)))]
         if said:

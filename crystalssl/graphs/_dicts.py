@@ -36,8 +36,8 @@ def crystal_from_dict(dct: Any) -> Structure | CrystalArrays:
         return structure_from_dict(dct)
     if isinstance(dct, dict) and {"lattice_mat", "coords", "elements"} <= dct.keys():
         LIMITS.check_sites(len(dct["elements"]))
-        lattice = np.array(dct["lattice_mat"], dtype=np.float64).reshape(3, 3)
-        coordinates = np.array(dct["coords"], dtype=np.float64).reshape(len(dct["elements"]), 3)
+        lattice = _vectors(dct["lattice_mat"], 3)
+        coordinates = _vectors(dct["coords"], len(dct["elements"]))
         numbers = np.array([atomic_number(symbol) for symbol in dct["elements"]], dtype=np.uint8)
         return CrystalArrays(numbers, coordinates if dct.get("cartesian") else coordinates @ lattice, lattice)
     raise ValueError(
@@ -105,14 +105,21 @@ def structure_from_dict(dct: dict[str, Any]) -> Structure:
         for name, value in (site.get("properties") or {}).items():
             properties.setdefault(name, [None] * len(sites))[number] = value
     return Structure(
-        Lattice.from_dict(dct["lattice"]),
+        Lattice(_vectors(dct["lattice"]["matrix"], 3), tuple(dct["lattice"].get("pbc", (True, True, True)))),
         [_species(site["species"]) for site in sites],
-        np.array([site["abc"] for site in sites], dtype=np.float64),
+        _vectors([site["abc"] for site in sites], len(sites)),
         charge=dct.get("charge"),
         site_properties=properties,
         labels=[site.get("label") for site in sites],
         properties=dct.get("properties"),
     )
+
+
+def _vectors(rows: list[list[float]], n: int) -> np.ndarray:
+    """Return vectors as an array; numpy alone would take lists of any depth, which a few aliases in YAML can make."""
+    if len(rows) != n or any(len(row) != 3 for row in rows):
+        raise ValueError(f"{n} vectors of three numbers are needed")
+    return np.array([[float(x), float(y), float(z)] for x, y, z in rows])
 
 
 def _species(entries: list[dict[str, Any]]) -> Composition:

@@ -13,7 +13,7 @@ from crystalssl.graphs._limits import LIMITS
 
 __all__ = ["read_file"]
 
-_MEMORY = 2**26  # bytes for the dictionary that a file in xz format asks for
+_MEMORY = 5 * 2**24  # bytes that a file in xz format may ask for; xz -9 asks for 65 MiB
 _COMPRESSIONS: dict[bytes, Any] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"BZh": bz2.BZ2Decompressor,

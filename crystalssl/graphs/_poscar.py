@@ -53,8 +53,8 @@ def read_poscar(text: str) -> CrystalArrays:
     while not _COUNTS.fullmatch(_line(lines, row)):
         symbols += lines[row].split()
         row += 1
-        if row > 50:
-            raise ValueError("it lacks the line with the number of atoms of each element")
+        if row > 50 or not all(symbol[0].isalpha() for symbol in symbols):
+            raise ValueError(f"line {row} should give elements, or the numbers of their atoms: {lines[row - 1][:40]!r}")
     while len(counts) < max(len(symbols), 1) and _COUNTS.fullmatch(_line(lines, row)):
         counts += [int(word[:12]) for word in lines[row].split()]
         row += 1

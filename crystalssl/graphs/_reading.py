@@ -35,7 +35,9 @@ _NAMES = {
 _COMPRESSED = re.compile(r"\.(gz|bz2|xz|lzma)$")
 _CIF = re.compile(rb"(\xef\xbb\xbf)?(\s*#[^\n]*\n)*\s*data_", re.IGNORECASE)
 _VALUES_PER_SITE = 64  # in JSON; beyond, a few bytes of text can take a hundred times as much memory
+_LINES_PER_SITE = 2  # in formats that pymatgen reads, a hundred thousand of lines in some seconds
 _MAX_YAML = 2**18  # bytes; its parser takes seconds for more
+_NESTED = re.compile(r"(?:[\[{]\s*){20}|(?:-\s+){20}")
 _TAKEN = "CIF, POSCAR (CONTCAR, CHGCAR, LOCPOT), JSON and YAML of pymatgen, JSON of jarvis, XSF, CSSR, RES or mcsqs"
 
 _lock = threading.Lock()  # of Python's list of warning filters, which pymatgen's warnings are caught by
@@ -97,12 +99,17 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         return crystal_from_dict(json.loads(text)), []
     if kind == "yaml":
         return crystal_from_dict(_load_yaml(text)), []
+    if text.count("\n") > _LINES_PER_SITE * LIMITS.sites:
+        raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
     from pymatgen.core import Structure
 
     with _lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         structure = Structure.from_str(text, fmt=kind)  # type: ignore[arg-type]
     LIMITS.check_sites(len(structure))
+    announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)
+    if announced and int(announced[1]) != len(structure):
+        raise ValueError(f"it announces {announced[1]} sites, but lists {len(structure)}")
     return structure, [str(warning.message) for warning in caught]
 
 
@@ -111,4 +118,6 @@ def _load_yaml(text: str) -> Any:
 
     if len(text) > _MAX_YAML:
         raise ValueError(f"it holds more than {_MAX_YAML // 1024} KiB of YAML, which is slow to read; write JSON")
+    if _NESTED.search(text):
+        raise ValueError("its lists are nested deeper than those of any crystal")
     return YAML(typ="safe", pure=True).load(text)

@@ -10,6 +10,9 @@ import gemmi
 __all__ = ["atomic_number"]
 
 
+_LONGEST = 50  # characters; longer symbols are none, and would fill the cache
+
+
 @lru_cache(maxsize=4096)
 def atomic_number(text: str, label: bool = False) -> int:
     """Return the element that a symbol names.
@@ -39,7 +42,7 @@ def atomic_number(text: str, label: bool = False) -> int:
     (26, 8, 1)
     """
     symbol, rest = re.fullmatch(r"([A-Za-z]*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    known = len(symbol) <= 2 and not re.match(r"[-+/,&|]\s*[A-Za-z]", rest)
+    known = len(symbol) <= 2 and len(text) <= _LONGEST and not re.match(r"[-+/,&|]\s*[A-Za-z]", rest)
     if symbol != symbol.capitalize():  # upper case: an element only if nothing else can be meant
         known = known and not label and symbol not in ("CN", "NO") and bool(re.fullmatch(r"[\d.+-]*", rest))
         known = known and (not rest[:1].isdigit() or rest[-1] in "+-")
@@ -47,5 +50,5 @@ def atomic_number(text: str, label: bool = False) -> int:
         symbol = "D"
     number = gemmi.Element(symbol).atomic_number if known else 0
     if not number:
-        raise ValueError(f"{'label' if label else 'symbol'} {text!r} names no element")
+        raise ValueError(f"{'label' if label else 'symbol'} {text[:_LONGEST]!r} names no element")
     return int(number)

@@ -17,6 +17,7 @@ __all__ = ["Group", "Sites", "has_settings", "operations", "same_sites", "settin
 
 _METRIC = 5e-3  # an operation may change the cell's metric by this fraction, since lengths are rounded
 _TWICE = re.compile(r"(^|(?<=,)|[+-])\s*2\s*\*?\s*([xyz])", re.IGNORECASE)  # 2x, which gemmi reads as x+x
+_LONGEST = 100  # characters of what is kept in a cache
 _GRID = 10**6  # images of one place, equal but for the last bits, share a cell of this grid
 
 
@@ -118,6 +119,8 @@ def operations(triplets: tuple[str, ...]) -> Group:
     """Return the group of a complete list of operations such as x,y,z and -x,-y,-z, quoted or not."""
     if len(triplets) > 192:
         raise ValueError(f"it lists {len(triplets)} symmetry operations, but no space group has more than 192")
+    if max(map(len, triplets)) > _LONGEST:
+        raise ValueError("a symmetry operation is longer than any that means something")
     parsed = [gemmi.parse_triplet(_TWICE.sub(_written_out, cif.as_string(triplet))).wrap() for triplet in triplets]
     ops = list({op.triplet(): op for op in parsed}.values())
     rotations, translations = np.array([op.rot for op in ops]) / 24, np.array([op.tran for op in ops]) / 24
@@ -148,6 +151,8 @@ def settings(hall: str, name: str, number: int) -> list[list[Group]]:
     ValueError
         If they are unknown, or contradict each other.
     """
+    if len(hall + name) > _LONGEST:
+        raise ValueError("the name of its space group is longer than any that means something")
     groups = _by_name(name) if name else _by_number(number)
     types = {group.number for tier in groups for group in tier} & ({number} if number else set(range(231)))
     if (name or number) and not types:
