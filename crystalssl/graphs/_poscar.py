@@ -19,7 +19,7 @@ _COUNTS = re.compile(r"\s*[0-9]+(\s+[0-9]+)*\s*")
 def looks_like_poscar(text: str) -> bool:
     """Whether a text has the scale and the lattice of a POSCAR in its second to fifth lines."""
     try:
-        _lattice(text[:4000].split("\n"))
+        _lattice(text[:4000].replace("\r\n", "\n").split("\n"))
     except ValueError:
         return False
     return True
@@ -75,9 +75,12 @@ def read_poscar(text: str) -> CrystalArrays:
     try:
         # VASP writes the element with its potential: Fe_pv, Fe/0a1b2c3d.
         names = [re.split("[/_.]", name)[0] for name in symbols]
-        kinds = names or [words[6 if selective else 3] for words in sites]
-        numbers = np.array([atomic_number(kind) for kind in kinds], dtype=np.uint8).repeat(counts if names else 1)
-    except (IndexError, ValueError) as error:
+        # One word behind the coordinates is an element, more are flags or remarks.
+        kinds = names or [words[-1] if len(words) == (7 if selective else 4) else "" for words in sites]
+        numbers = np.array([atomic_number(kind, label=not names) for kind in kinds], dtype=np.uint8).repeat(
+            counts if names else 1
+        )
+    except ValueError as error:
         raise ValueError(
             f"its elements are unknown ({error}); name them in a line above the numbers of atoms"
             if names

@@ -40,6 +40,11 @@ _MAX_YAML = 2**18  # bytes; its parser takes seconds for more
 _NESTED = re.compile(r"(?:[\[{]\s*){20}|(?:-\s+){20}")
 _TAKEN = "CIF, POSCAR (CONTCAR, CHGCAR, LOCPOT), JSON and YAML of pymatgen, JSON of jarvis, XSF, CSSR, RES or mcsqs"
 
+_SYMMETRY = {
+    "res": re.compile(r"^\s*(SYMM|LATT\s+(?!\s|-1\b))", re.MULTILINE | re.IGNORECASE),
+    "cssr": re.compile(r"SPGR\s*=\s*(?!\s|1\b)"),
+}
+
 _lock = threading.Lock()  # of Python's list of warning filters, which pymatgen's warnings are caught by
 
 
@@ -101,6 +106,8 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         return crystal_from_dict(_load_yaml(text)), []
     if text.count("\n") > _LINES_PER_SITE * LIMITS.sites:
         raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
+    if kind in _SYMMETRY and _SYMMETRY[kind].search(text):
+        raise ValueError("it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF")
     from pymatgen.core import Structure
 
     with _lock, warnings.catch_warnings(record=True) as caught:
