@@ -11,7 +11,6 @@ from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._files import read_verified
 from crystalssl.datasets._registry import DatasetEntry, check_name, load_registry
 from crystalssl.datasets._split_json import read_split_json
-from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -164,6 +163,8 @@ def _fetch(
         entry, data_home, download_if_missing=download_if_missing, n_retries=n_retries, verbose=verbose
     )
     is_class = entry.unit == "bool"
+    from crystalssl.graphs._dicts import structure_from_dict
+
     converters = {"structure": structure_from_dict, entry.target: _truth if is_class else _number}
     columns = read_split_json(content, converters, str(path))
     structures = columns["structure"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.datasets._structures import site_species
 from crystalssl.exceptions import InvalidStructureError
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ def crystal_of(vectors: np.ndarray, positions: np.ndarray, species: list[Composi
     Parameters
     ----------
     vectors : ndarray of shape (3, 3)
-        Lattice vectors as rows, in Å. Of a left-handed set two are swapped: with Cartesian positions that is the same
-        crystal, and the package refuses left-handed cells elsewhere.
+        Lattice vectors as rows, in Å; a left-handed set stays as it is.
     positions : ndarray of shape (n_sites, 3)
         Cartesian positions in Å.
     species : list of pymatgen.core.Composition
@@ -55,7 +53,7 @@ def crystal_of(vectors: np.ndarray, positions: np.ndarray, species: list[Composi
     """
     from pymatgen.core import Lattice, Structure
 
-    lattice = Lattice(vectors[[1, 0, 2]] if np.linalg.det(vectors) < 0 else vectors)
+    lattice = Lattice(vectors)
     try:
         # One call per crystal: converted by the Structure itself, positions would cost a matrix product per site.
         fractional = lattice.get_fractional_coords(positions)
@@ -160,6 +158,8 @@ def _element(symbol: Any, name: str) -> Composition:
         raise InvalidStructureError(f"species {name!r} is a vacancy")
     if symbol == "X":
         raise InvalidStructureError(f"species {name!r} is an unknown element (X)")
+    from crystalssl.graphs._dicts import site_species
+
     try:
         return site_species(symbol)
     except (ValueError, TypeError) as error:

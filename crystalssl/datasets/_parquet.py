@@ -10,7 +10,6 @@ import numpy as np
 
 from crystalssl import _files
 from crystalssl.datasets._optimade_records import crystal_of
-from crystalssl.datasets._structures import site_species
 from crystalssl.exceptions import DatasetError, InvalidStructureError
 
 if TYPE_CHECKING:
@@ -163,6 +162,8 @@ def _choose_labels(names: list[str], columns: Sequence[str] | None, path: str | 
 
 def _species(table: Any, path: str | os.PathLike[str]) -> tuple[np.ndarray, list[Any]]:
     """Return the number of sites per row, and the species of all sites end to end."""
+    from crystalssl.graphs._dicts import site_species
+
     n_sites, flat = _flatten(table, _SPECIES, path)
     symbols = flat.to_pylist()
     known = {}

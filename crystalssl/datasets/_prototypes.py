@@ -13,7 +13,6 @@ import numpy as np
 from crystalssl._suggestions import did_you_mean
 from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._registry import read_table
-from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.exceptions import DatasetError
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ def load_prototypes(
     ('NaCl', 2.16, 'g/cm^3')
     """
     import pandas as pd
+
+    from crystalssl.graphs._dicts import structure_from_dict
 
     if target not in _UNITS:
         raise ValueError(f"there is no target {target!r}.{did_you_mean(target, _UNITS)} Choose one of {list(_UNITS)}")

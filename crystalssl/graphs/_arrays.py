@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["MAX_LENGTH", "MIN_DISTANCE", "MIN_VOLUME", "N_ELEMENTS", "CrystalArrays"]
+__all__ = ["FULL", "MAX_LENGTH", "MIN_DISTANCE", "MIN_VOLUME", "N_ELEMENTS", "CrystalArrays"]
 
 N_ELEMENTS = 118
 """Elements of the periodic table. Tables by atomic number have one row more: row 0 stands for a masked atom."""
@@ -19,6 +19,10 @@ MIN_VOLUME = 0.1
 
 MAX_LENGTH = 1e4
 """A cell longer than this (Å) is taken for one in another unit."""
+
+
+FULL = 2e-3
+"""A site whose occupancy is this close to 1 is full: files round thirds and sixths to three digits."""
 
 
 class CrystalArrays(NamedTuple):

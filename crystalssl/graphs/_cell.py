@@ -10,15 +10,15 @@ __all__ = ["cell_volume", "lengths_and_heights"]
 
 
 def cell_volume(lattice: np.ndarray) -> float:
-    """Return the signed volume of a cell in Å³."""
+    """Return the volume of a cell in Å³, whether its vectors are right- or left-handed."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
-    return ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
+    return abs(ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx))
 
 
 def lengths_and_heights(lattice: np.ndarray) -> tuple[list[float], list[float]]:
     """Return the lengths of the lattice vectors and the distances of the lattice planes, in Å."""
     rows = lattice.tolist()
-    volume = abs(cell_volume(lattice))
+    volume = cell_volume(lattice)
     lengths, heights = [], []
     for (ax, ay, az), (bx, by, bz), (cx, cy, cz) in ((rows[i], rows[i - 2], rows[i - 1]) for i in range(3)):
         lengths.append(math.sqrt(ax * ax + ay * ay + az * az))

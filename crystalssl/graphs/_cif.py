@@ -1,251 +1,145 @@
-"""CIF files read by gemmi, with the meaning that pymatgen gives them.
-
-pymatgen defines what a CIF file says, but takes milliseconds to say it. gemmi cuts the file into tags and values a
-hundred times faster, and here the values are put together by the rules of pymatgen's `CifParser`. Only plain files go
-this way: one crystal, fully occupied, written by the book. `read_cif` returns None for any other file, which pymatgen
-then reads, so that its results, its corrections and its errors stay the only ones.
-"""
+"""CIF files, read by gemmi: the crystal that a file decides, or an error that says what it leaves open."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
 
+import gemmi
 import numpy as np
+from gemmi import cif
 
-from crystalssl.graphs._cell import lengths_and_heights
-from crystalssl.graphs._cif_symmetry import expand, operations_of
-from crystalssl.graphs._cif_values import NotPlainError, Values, column, number, single, text, values_of
+from crystalssl.graphs._arrays import FULL, CrystalArrays
+from crystalssl.graphs._limits import LIMITS
+from crystalssl.graphs._symbols import atomic_number
+from crystalssl.graphs._symmetry import Group, Sites, has_settings, operations, same_sites, settings
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+__all__ = ["read_cif"]
 
-__all__ = ["CifCrystal", "parse_cif", "read_cif"]
-
-_FRAC_TOLERANCE = 1e-4  # CifParser's frac_tolerance
-_MIN_THICKNESS = 0.01  # Å; CifParser refuses thinner cells
-_FORMULA_TOLERANCE = 0.01  # CifParser's comp_tol
-_THIRDS = np.array([1 / 3, 2 / 3])[:, None, None]
-
-# An element, then perhaps a charge or a number. Other spellings (Fe_sv, OW, CA1) are pymatgen's to guess.
-_TYPE_SYMBOL = re.compile(r"([A-Z][a-z]?)(?:\d*(?:\.\d+)?[+-]|[+-]\d+|\d+)?")
-_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?\s*")
-
-_CELL = tuple(f"_cell_length_{i}" for i in "abc") + tuple(f"_cell_angle_{i}" for i in ("alpha", "beta", "gamma"))
-_FRACTIONS = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
-
-_States = tuple[tuple[str, float], ...]
+_CELL = [f"_cell_length_{i}" for i in "abc"] + [f"_cell_angle_{i}" for i in ("alpha", "beta", "gamma")]
+_OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
+_NAME = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M")
+_LONGEST = 1000  # characters of a formula that are read
+_MAX_BLOCKS = 1000  # gemmi compares the names of all with all
+_NUMBER = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 
 
-class CifCrystal(NamedTuple):
-    """A crystal as pymatgen's `Structure.from_file` returns it, in arrays, without oxidation states."""
+def read_cif(data: bytes) -> tuple[CrystalArrays, list[str]]:
+    """Return the first structure of a CIF file, and notes of what its user should know.
 
-    atomic_numbers: np.ndarray  # (n_atoms,) uint8
-    frac_coords: np.ndarray  # (n_atoms, 3) float64
-    lattice: np.ndarray  # (3, 3) float64, Å, rows are lattice vectors
-    rows: np.ndarray  # (n_atoms,) row of each atom in the file's list of sites
-    labels: list[str]  # of these rows
-
-    def to_structure(self) -> Structure:
-        """Return the crystal as pymatgen's `Structure`."""
-        from pymatgen.core import Composition, Element, Structure
-
-        numbers = self.atomic_numbers.tolist()
-        species = {number: Composition({Element.from_Z(number): 1}) for number in set(numbers)}
-        return Structure(
-            self.lattice,
-            [species[number] for number in numbers],
-            self.frac_coords,
-            labels=[self.labels[row] for row in self.rows.tolist()],
+    Symmetry is that of the listed operations, else that of the settings which the space group's names allow and whose
+    rotations keep the cell's metric; they must make the same crystal. ValueError or RuntimeError say what is wrong or
+    not decided.
+    """
+    lower = data.lower()
+    if lower.count(b"data_") + lower.count(b"save_") > _MAX_BLOCKS:
+        raise ValueError(f"it has more than {_MAX_BLOCKS} blocks")
+    document = cif.read_string(data.removeprefix(b"\xef\xbb\xbf"))
+    blocks = [block for block in document if block.find_values("_atom_site_fract_x")]
+    if not blocks:
+        raise ValueError("it has no sites with fractional coordinates (_atom_site_fract_x)")
+    block, notes = blocks[0], []
+    if len(blocks) > 1:
+        notes.append(f"of several structures {block.name!r} is read, not {', '.join(b.name for b in blocks[1:])}")
+    cell = [_number(_value(block, tag)) for tag in _CELL]
+    lattice = np.array(gemmi.UnitCell(*cell).orth.mat.tolist()).T.copy()
+    if not (all(value > 0 for value in cell) and max(cell[3:]) < 180 and np.isfinite(lattice).all()):
+        raise ValueError(f"its cell {tuple(cell)} has no volume, or lacks a length or an angle")
+    sites = _sites(block)
+    (numbers, fractions), *others = [group.expand(sites, lattice) for group in _groups(block, lattice, notes)]
+    if not all(same_sites(lattice, (numbers, fractions), other) for other in others):
+        raise ValueError(
+            "its space group has several settings (origins, axes) that make different crystals of these sites; list "
+            "the symmetry operations, or name the setting, as in 'F d -3 m :2'"
         )
+    formula = _value(block, "_chemical_formula_sum")[:_LONGEST]
+    shares = _shares(formula)
+    if shares.any() and abs(shares - np.bincount(numbers, minlength=len(shares)) / len(numbers)).max() > FULL:
+        notes.append(f"its sites have another composition than its formula, {formula} (hydrogens are often missing)")
+    return CrystalArrays(numbers, (fractions - np.floor(fractions)) @ lattice, lattice), notes
 
 
-def read_cif(path: str) -> CifCrystal | None:
-    """Read a plain CIF file; None means that pymatgen has to read it.
-
-    Parameters
-    ----------
-    path : str
-        An uncompressed file.
-
-    Returns
-    -------
-    CifCrystal or None
-        Lattice, sites and their order are those of `Structure.from_file`.
-    """
-    with open(path, "rb", buffering=0) as file:
-        data = file.read()
-    try:
-        return parse_cif(data)
-    except NotPlainError:
-        return None
+def _value(block: cif.Block, *tags: str) -> str:
+    """Return the value of the first tag that has one, or an empty string."""
+    values = (block.find_value(tag) for tag in tags)
+    return next((cif.as_string(value) for value in values if value and not cif.is_null(value)), "")
 
 
-def parse_cif(data: bytes) -> CifCrystal:
-    """Read the content of a plain CIF file.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    CifCrystal
-
-    Raises
-    ------
-    NotPlainError
-        If pymatgen may see more, less or something else in the file than is read here.
-    """
-    values = values_of(data)
-    lattice = _lattice(values)
-    sites = _sites(values)
-    rows = sorted(range(len(sites.labels)), key=sites.ranks.__getitem__)
-    numbers = np.array([sites.atomic_numbers[row] for row in rows], dtype=np.uint8)
-    order = np.array(rows)
-    coords, counts = expand(sites.coords[:, order], operations_of(values))
-    if counts is not None:
-        order, numbers = order.repeat(counts), numbers.repeat(counts)
-    _check_formula(values, numbers)
-    return CifCrystal(numbers, coords, lattice, order, sites.labels)
+def _number(value: str, default: float = math.nan) -> float:
+    """Return a number without its uncertainty; a dot is the dictionary's default."""
+    return default if value == "." else cif.as_number(cif.as_string(value))
 
 
-# ---------------------------------------------------------------------- cell
-
-
-def _lattice(values: Values) -> np.ndarray:
-    """Return lattice vectors by the formula of pymatgen's Lattice.from_parameters, to the last bit.
-
-    That takes numpy's sines and cosines; plain floats between them are three times as fast.
-    """
-    a, b, c, *angles = cell = [number(single(values, tag)) for tag in _CELL]
-    usual = 0.1 < min(a, b, c) <= max(a, b, c) < 1e4 and 5 < min(angles) <= max(angles) < 175  # no sine vanishes
-    if not usual or not math.isfinite(sum(cell)):  # NaN may hide from min and max
-        raise NotPlainError(f"an unusual cell: {cell}")
-    radians = np.radians(angles)
-    cos_alpha, cos_beta, cos_gamma = np.cos(radians).tolist()
-    sin_alpha, sin_beta, _ = np.sin(radians).tolist()
-    cos_star = (cos_alpha * cos_beta - cos_gamma) / (sin_alpha * sin_beta)
-    if not -1 < cos_star < 1:
-        raise NotPlainError(f"angles that make no cell: {cell}")
-    gamma_star = np.arccos(cos_star)
-    first = [a * sin_beta, 0.0, a * cos_beta]
-    second = [
-        -b * sin_alpha * float(np.cos(gamma_star)),
-        b * sin_alpha * float(np.sin(gamma_star)),
-        b * cos_alpha,
+def _sites(block: cif.Block) -> Sites:
+    """Return the sites that are there, unless something of them is not understood."""
+    names = ("fract_x", "fract_y", "fract_z", "label", "type_symbol", "occupancy", "attached_hydrogens")
+    x, y, z, labels, symbols, filled, hydrogens = _columns(block, *(f"_atom_site_{name}" for name in names))
+    n = len(x)
+    LIMITS.check_sites(n)
+    labels, symbols, filled = labels or symbols, symbols or ["?"] * n, filled or ["."] * n
+    if not n == len(y) == len(z) == len(labels) == len(symbols) == len(filled) == len(hydrogens or x):
+        raise ValueError("its sites are spread over several loops, or lack a column")
+    fractions = np.array([[_number(value, 0.0) for value in axis] for axis in (x, y, z)]).T
+    occupancies = np.array([1.0 if value == "?" else _number(value, 1.0) for value in filled])
+    for wrong, what in (
+        (~np.isfinite(fractions).all(axis=1), "has coordinates that are no numbers"),
+        (~((occupancies >= 0) & (occupancies <= 1 + FULL)), "has an occupancy that is not between 0 and 1"),
+        (np.array([value not in (".", "?", "0") for value in hydrogens]), "has hydrogens without positions"),
+    ):
+        if wrong.any():
+            raise ValueError(f"site {labels[wrong.argmax()]} {what}")
+    there = np.flatnonzero(occupancies).tolist()
+    numbers = [
+        atomic_number(
+            cif.as_string(labels[row] if cif.is_null(symbols[row]) else symbols[row]), cif.is_null(symbols[row])
+        )
+        for row in there
     ]
-    lattice = np.array([first, second, [0.0, 0.0, c]])
-    if min(lengths_and_heights(lattice)[1]) < 2 * _MIN_THICKNESS:
-        raise NotPlainError(f"a flat cell: {cell}")
-    return lattice
+    return Sites([labels[row] for row in there], np.array(numbers, np.uint8), fractions[there], occupancies[there])
 
 
-# ---------------------------------------------------------------------- sites
-
-
-class _Sites(NamedTuple):
-    atomic_numbers: list[int]
-    ranks: list[tuple[float, str]]  # what pymatgen sorts by
-    coords: np.ndarray  # (3, n_sites)
-    labels: list[str]
-
-
-def _sites(values: Values) -> _Sites:
-    symbols = column(values, "_atom_site_type_symbol")
-    labels = [label if label[0].isalnum() else text(label) for label in column(values, "_atom_site_label")]
-    fractions = [column(values, tag) for tag in _FRACTIONS]
-    if any(len(other) != len(symbols) for other in (labels, *fractions)):
-        raise NotPlainError("the sites are spread over several loops")
-    if "_atom_site_occupancy" in values:
-        occupancies = column(values, "_atom_site_occupancy")
-        if len(occupancies) != len(symbols) or any(number(occupancy) != 1 for occupancy in set(occupancies)):
-            raise NotPlainError("a site that is not fully occupied")
-    states = _oxidation_states(values)
-    species = [_species(symbol, states) for symbol in symbols]
-    try:
-        coords = np.array([list(map(float, axis)) for axis in fractions])
-    except ValueError:
-        coords = np.array([list(map(number, axis)) for axis in fractions])
-    if not math.isfinite(coords.sum()):
-        raise NotPlainError("coordinates that are not finite")
-    # 0.3333 stands for 1/3, which matters once symmetry operations move the site.
-    thirds = np.abs(coords / _THIRDS - 1) <= _FRAC_TOLERANCE
-    if thirds.any():
-        coords[thirds[0]] = 1 / 3
-        coords[thirds[1]] = 2 / 3
-    return _Sites([z for z, _ in species], [rank for _, rank in species], coords, labels)
-
-
-def _oxidation_states(values: Values) -> _States | None:
-    """Return the file's oxidation states by type symbol, with and without charge, as CifParser collects them."""
-    if "_atom_type_oxidation_number" not in values or "_atom_type_symbol" not in values:
-        return None
-    symbols = [text(symbol) for symbol in column(values, "_atom_type_symbol")]
-    numbers = [number(value) for value in column(values, "_atom_type_oxidation_number")]
-    if len(symbols) != len(numbers) or not all(map(math.isfinite, numbers)):
-        raise NotPlainError("an odd table of oxidation states")
-    states = dict(zip(symbols, numbers, strict=True))
-    for symbol, value in zip(symbols, numbers, strict=True):
-        states[re.sub(r"\d?[\+,\-]?$", "", symbol)] = value
-    return tuple(states.items())
+def _columns(block: cif.Block, *tags: str) -> list[list[str]]:
+    """Return the values of some tags, empty for those that are missing; from the loop of the first tag in one go."""
+    item = block.find_loop_item(tags[0])
+    loop = item.loop if item else None
+    if loop is None:
+        return [list(block.find_values(tag)) for tag in tags]
+    values, names, width = loop.values, [tag.lower() for tag in loop.tags], loop.width()
+    return [values[names.index(tag) :: width] if tag in names else list(block.find_values(tag)) for tag in tags]
 
 
 @lru_cache(maxsize=4096)
-def _species(symbol: str, states: _States | None) -> tuple[int, tuple[float, str]]:
-    """Return the atomic number, and what pymatgen sorts sites by: electronegativity, then the name of the species."""
-    from pymatgen.core import Element, Species
-
-    symbol = text(symbol)
-    match = _TYPE_SYMBOL.fullmatch(symbol)
-    # D and T are elements of their own to pymatgen, or to some of its versions.
-    if match is None or not Element.is_valid_symbol(match[1]) or match[1] in ("D", "T"):
-        raise NotPlainError(f"{symbol!r} is not plainly an element")
-    element = Element(match[1])
-    if math.isnan(element.X):
-        raise NotPlainError(f"{element} has no electronegativity to sort by")
-    name = element.symbol
-    if states is not None:
-        table = dict(states)
-        name = str(Species(name, table.get(symbol, table.get(name, 0))))
-    return element.Z, (element.X, name)
+def _shares(formula: str) -> np.ndarray:
+    """Return the share of each element in a formula such as 'Cd I2'."""
+    amounts = np.zeros(256)
+    for symbol, amount in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula):
+        amounts[gemmi.Element(symbol).atomic_number] += float(amount or 1)
+    return amounts / max(amounts.sum(), 1e-9)
 
 
-# ---------------------------------------------------------------------- formula
-
-
-def _check_formula(values: Values, atomic_numbers: np.ndarray) -> None:
-    """Leave a file to pymatgen, which warns, if its formula is not that of its sites (hydrogens are often missing)."""
-    for tag in ("_chemical_formula_sum", "_chemical_formula_structural"):
-        if tag in values:
-            break
+def _groups(block: cif.Block, lattice: np.ndarray, notes: list[str]) -> list[Group]:
+    """Return the operations of the file, or those of each setting that it may mean."""
+    lists = (tuple(block.find_values(tag)) for tag in _OPERATIONS)
+    listed = next((triplets for triplets in lists if triplets and not cif.is_null(triplets[0])), None)
+    if listed:
+        tiers, what = [[operations(listed)]], "the list of symmetry operations"
+    elif any(said := [_value(block, *tags) for tags in (_HALL, _NAME, _NUMBER)]):
+        hall, name, number = said
+        tiers, what = settings(hall, name, int(number or 0)), f"space group {name or hall or number}"
+        if not (hall or name) and has_settings(int(number)):
+            notes.append(f"it gives space group {number} without its setting; the standard one is assumed")
     else:
-        return
-    stated = _parse_formula(text(single(values, tag)))
-    found = Counter(atomic_numbers.tolist())
-    if stated.keys() != found.keys():
-        raise NotPlainError("the formula has other elements than the sites")
-    ratios = [found[z] / amount for z, amount in stated.items()]
-    if max(ratios) - min(ratios) >= _FORMULA_TOLERANCE:
-        raise NotPlainError("the formula has another stoichiometry than the sites")
-
-
-@lru_cache(maxsize=4096)
-def _parse_formula(formula: str) -> dict[int, float]:
-    from pymatgen.core import Element
-
-    amounts: dict[int, float] = {}
-    end = 0
-    for part in _FORMULA_PART.finditer(formula):
-        if part.start() != end or not Element.is_valid_symbol(part[1]):
-            break
-        end = part.end()
-        z = Element(part[1]).Z
-        amounts[z] = amounts.get(z, 0.0) + float(part[2] or 1)
-    if end != len(formula) or not all(amounts.values()):
-        raise NotPlainError(f"formula {formula!r}")
-    return amounts
+        pairs = [item.pair[0] for item in block if item.pair]  # type: ignore[index]
+        tags = pairs + [tag for item in block if item.loop for tag in item.loop.tags]
+        tags = [tag for tag in tags if re.match("_(symmetry|space_group)", tag, re.IGNORECASE)]
+        said = [tag for tag in tags if not all(map(cif.is_null, block.find_values(tag)))]
+        if said:
+            raise ValueError(f"its symmetry is not clear from {', '.join(said)}; list the operations (x,y,z, …)")
+        tiers, what = [[operations(("x,y,z",))]], "P 1"
+        notes.append("it says nothing about symmetry; its sites are taken for all atoms of the cell")
+    found = next(filter(None, ([group for group in tier if group.fits(lattice)] for tier in tiers)), None)
+    if found is None:
+        raise ValueError(f"{what} does not fit the lengths and angles of its cell")
+    return found

@@ -11,11 +11,11 @@ import numpy as np
 from crystalssl.exceptions import RecipeMismatchError
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._indexing import rows_of
+from crystalssl.graphs._items import as_items
 from crystalssl.graphs._neighbors import Edges, find_edges
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._storage import load_columns, save_columns
-from crystalssl.graphs._structures import as_items
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

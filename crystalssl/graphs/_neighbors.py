@@ -24,6 +24,7 @@ SHELL_TOLERANCE = 1e-4
 
 _PERIODIC = np.ones(3, dtype=np.int64)
 _MAX_POINTS = 2e7  # periodic images of atoms that a search may go through; real crystals have some thousand
+_MAX_CROWD = 4e6  # pairs of atoms that share a box; real crystals of ten thousands of atoms have some hundred thousand
 _MAX_BOXES = 1e6  # boxes that a search may divide space into
 _NEAR = 20  # cells from the origin; sites beyond are moved into the cell for the search
 _MAX_CELLS = 1e6  # cells between an atom and the origin; beyond, coordinates lose the digits that distances need
@@ -66,6 +67,14 @@ def _search(crystal: CrystalArrays, radius: float, index: int) -> _Pairs:
             wide *= 1.5
     if len(positions) * math.prod(2 * wide / height + 1 for height in heights) > _MAX_POINTS:
         raise _too_skewed(index)
+
+    if len(positions) ** 2 > _MAX_CROWD:
+        _, counts = np.unique(np.floor(positions / wide), axis=0, return_counts=True)
+        if (counts.astype(np.float64) ** 2).sum() > _MAX_CROWD:
+            raise InvalidStructureError(
+                f"item {index}: {counts.max()} atoms are within {wide:.2g} Å of each other; remove duplicated sites",
+                index,
+            )
 
     centers, neighbors, images, distances = find_points_in_spheres(
         positions, positions, r=wide, pbc=_PERIODIC, lattice=lattice, tol=1e-8

@@ -4,186 +4,161 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError, NotACrystalError
-from crystalssl.graphs._arrays import MAX_LENGTH, MIN_VOLUME, N_ELEMENTS, CrystalArrays
+from crystalssl.graphs._arrays import FULL, MAX_LENGTH, MIN_VOLUME, N_ELEMENTS, CrystalArrays
+from crystalssl.graphs._atoms import arrays_of_ase, arrays_of_jarvis
 from crystalssl.graphs._cell import cell_volume
-from crystalssl.graphs._cif import CifCrystal, read_cif
+from crystalssl.graphs._dicts import crystal_from_dict, site_species
+from crystalssl.graphs._items import as_items
 from crystalssl.graphs._neighbors import check_distances
+from crystalssl.graphs._reading import read_crystal
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core import IStructure, PeriodicSite, Structure
 
-__all__ = ["as_items", "check_structures", "crystal_arrays"]
+__all__ = ["check_elements", "check_structures", "crystal_arrays"]
 
-_ACCEPTED = (
-    "a list, tuple, pandas Series, one-column DataFrame or 1-D object array of pymatgen Structures, ASE Atoms or paths"
-)
-
-
-def as_items(X: Any) -> list[Any]:
-    """Return the items of any accepted container as a list, or raise NotACrystalError.
-
-    A pymatgen Structure is itself a sequence (of sites), so that ``np.array([s1, s2], dtype=object)`` makes a 2-D array
-    of sites and a bare Structure looks like many samples. Both are refused here.
-    """
-    if _is_crystal(X) or isinstance(X, (str, bytes, os.PathLike)):
-        raise NotACrystalError(f"X is a single {type(X).__name__}; expected {_ACCEPTED}. Wrap it in a list: [X].")
-    if hasattr(X, "iloc"):  # pandas
-        if getattr(X, "ndim", 1) == 2:
-            if X.shape[1] != 1:
-                raise NotACrystalError(
-                    f"X is a DataFrame with {X.shape[1]} columns; pass the one column that holds the crystals."
-                )
-            X = X.iloc[:, 0]
-        return list(X)
-    if isinstance(X, np.ndarray):
-        if X.ndim == 2 and X.shape[1] == 1:
-            X = X[:, 0]
-        if X.ndim != 1:
-            hint = ""
-            if X.dtype == object and X.size and type(X.flat[0]).__name__ == "PeriodicSite":
-                hint = " It holds sites: numpy took each Structure for a sequence. Pass a list of structures instead."
-                hint += " Within an estimator that makes a table of X, such as bagging, pass a one-column DataFrame."
-            raise NotACrystalError(f"X is an array of shape {X.shape}; expected {_ACCEPTED}.{hint}")
-        return list(X)
-    if isinstance(X, (list, tuple)):
-        return list(X)
-    raise NotACrystalError(f"X is of type {type(X).__name__}; expected {_ACCEPTED}.")
-
-
-def _is_crystal(item: Any) -> bool:
-    # Duck typing keeps ASE optional and spares an import of pymatgen for people who pass paths.
-    return (hasattr(item, "lattice") and hasattr(item, "sites")) or hasattr(item, "get_atomic_numbers")
-
-
-def _to_structure(item: Any, index: int) -> Structure:
-    from pymatgen.core import IStructure
-
-    if isinstance(item, IStructure):
-        if not all(item.lattice.pbc):
-            raise InvalidStructureError(
-                f"item {index}: the lattice is periodic along {item.lattice.pbc} only; set its pbc to True along all "
-                "three axes (with vacuum in the cell where the material ends)",
-                index,
-            )
-        return item  # type: ignore[return-value]
-    if isinstance(item, (str, os.PathLike)):
-        crystal = _read_file(item, index)
-        return crystal.to_structure() if isinstance(crystal, CifCrystal) else crystal
-    if hasattr(item, "get_atomic_numbers") and hasattr(item, "get_cell"):
-        from pymatgen.io.ase import AseAtomsAdaptor
-
-        if not all(item.get_pbc()):
-            raise InvalidStructureError(
-                f"item {index}: the ASE Atoms are periodic along {list(map(bool, item.get_pbc()))} only; "
-                "set pbc=True (with vacuum in the cell where the material ends)",
-                index,
-            )
-        try:
-            return AseAtomsAdaptor.get_structure(item)
-        except Exception as error:  # a singular cell, symbols that are none
-            raise InvalidStructureError(
-                f"item {index}: the ASE Atoms with cell {item.get_cell().tolist()} make no crystal: {error}", index
-            ) from error
-    raise NotACrystalError(
-        f"item {index}: {type(item).__name__} is not a crystal; expected a pymatgen Structure, ASE Atoms or a path",
-        index,
-    )
-
-
-def _read_file(item: str | os.PathLike, index: int) -> CifCrystal | Structure:
-    """Read a crystal from a path: a plain CIF into arrays, which is many times faster, anything else by pymatgen."""
-    path = os.fspath(item)
-    if not os.path.isfile(path):
-        raise InvalidStructureError(f"item {index}: there is no file {path!r}", index)
-    try:
-        crystal = read_cif(path) if path.lower().endswith(".cif") else None
-        if crystal is not None:
-            return crystal
-
-        from pymatgen.core import Structure
-
-        _check_site_counts(path)
-        return Structure.from_file(path)
-    except Exception as error:  # readers raise whatever their format's parser raises
-        raise InvalidStructureError(f"item {index}: cannot read a crystal from {path!r}: {error}", index) from error
-
-
-def _check_site_counts(path: str) -> None:
-    """Raise ValueError if a POSCAR announces more sites than it has lines; pymatgen would first list them all."""
-    name = os.path.basename(path)
-    if not ("POSCAR" in name or "CONTCAR" in name or name.endswith(".vasp")):
-        return
-    from monty.io import zopen
-
-    with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
-        lines = file.read().splitlines()
-    for line in lines[5:7]:
-        n_sites = sum(int(word) for word in line.split() if word.isdecimal())
-        if n_sites > len(lines):
-            raise ValueError(f"it announces {n_sites} sites on {len(lines)} lines")
+_REMEDIES = {
+    "Molecule": "put it in a box: molecule.get_boxed_structure(20, 20, 20)",
+    "IMolecule": "put it in a box: molecule.get_boxed_structure(20, 20, 20)",
+    "bytes": "pass their text, item.decode(), or a path",
+    "NoneType": "leave missing crystals out",
+    "NAType": "leave missing crystals out",
+    "float": "leave missing crystals out",
+    "list": "pass one flat list",
+    "tuple": "pass one flat list",
+    "dict": "pass what Structure.as_dict() or jarvis' Atoms.to_dict() returns",
+}
 
 
 def crystal_arrays(item: Any, index: int = 0) -> CrystalArrays:
     """Turn one item into validated arrays; distances between atoms are left to the neighbour search."""
-    if isinstance(item, (str, os.PathLike)):
-        item = _read_file(item, index)
-        if isinstance(item, CifCrystal):
-            positions = item.frac_coords @ item.lattice
-            return check_arrays(CrystalArrays(item.atomic_numbers, positions, item.lattice), index)
-    structure = _to_structure(item, index)
-    if len(structure) == 0:
-        raise InvalidStructureError(f"item {index}: the crystal has no atoms", index)
-    # What site.specie does, in a third of the time: half of what reading a structure takes.
-    compositions = [site.species for site in structure.sites]
-    if any(len(species) != 1 or species.num_atoms != 1 for species in compositions):
-        site = next(site for site in structure if not site.is_ordered)
-        raise InvalidStructureError(
-            f"item {index} ({structure.formula}): site {site.species_string!r} is partially occupied; order the "
-            "structure first, e.g. with pymatgen's OrderDisorderedStructureTransformation",
-            index,
-        )
-    numbers = [specie.Z for (specie,) in compositions]
-    if not 0 < min(numbers) <= max(numbers) <= N_ELEMENTS:
-        raise InvalidStructureError(
-            f"item {index} ({structure.formula}): holds dummy species, which are not elements", index
-        )
-    lattice = np.asarray(structure.lattice.matrix, dtype=np.float64)
-    positions = np.asarray(structure.cart_coords, dtype=np.float64)
-    return check_arrays(CrystalArrays(np.array(numbers, dtype=np.uint8), positions, lattice), index)
+    return _read(item, index)[1]
 
 
-def check_arrays(crystal: CrystalArrays, index: int = 0) -> CrystalArrays:
-    """Return `crystal` if its numbers can describe a crystal, else raise InvalidStructureError."""
-    lattice = crystal.lattice
+def _read(item: Any, index: int) -> tuple[IStructure | None, CrystalArrays]:
+    """Return an item's validated arrays, and its pymatgen structure where it is or holds one."""
+    where = f"item {index}"
+    try:
+        if isinstance(item, (str, os.PathLike)):
+            source = os.fsdecode(item)
+            where += f", {source!r}" if "\n" not in source else f", text {source.strip()[:40]!r}…"
+            crystal = _read_source(source, index, where)
+        elif isinstance(item, dict) and ("sites" in item or "lattice_mat" in item):
+            crystal = crystal_from_dict(item)
+        elif hasattr(item, "get_atomic_numbers") and hasattr(item, "get_cell"):
+            crystal = arrays_of_ase(item)
+        elif hasattr(item, "lattice_mat") and hasattr(item, "elements"):
+            crystal = arrays_of_jarvis(item)
+        else:
+            crystal = _check_type(item, index)
+        if isinstance(crystal, CrystalArrays):
+            return None, check_arrays(crystal, index, where)
+        return crystal, check_arrays(_arrays_of(crystal), index, where)
+    except InvalidStructureError:
+        raise
+    except Exception as error:  # items are of other packages' types, and files of anyone
+        raise InvalidStructureError(f"{where}: {error}", index) from error
+
+
+def _read_source(source: str, index: int, where: str) -> IStructure | CrystalArrays:
+    try:
+        crystal, notes = read_crystal(source)
+    except FileNotFoundError as error:
+        raise InvalidStructureError(f"item {index}: there is no file {source!r}", index) from error
+    except Exception as error:  # readers raise whatever their format's parser raises
+        what = where.partition(", ")[2]
+        raise InvalidStructureError(f"item {index}: cannot read a crystal from {what}: {error}", index) from error
+    for note in notes:
+        warnings.warn(f"{where}: {note}", UserWarning, stacklevel=5)
+    return crystal
+
+
+def _check_type(item: Any, index: int) -> IStructure:
+    from pymatgen.core import IStructure
+
+    if isinstance(item, IStructure):
+        return item
+    remedy = _REMEDIES.get(type(item).__name__, "")
+    if isinstance(getattr(item, "structure", None), IStructure):
+        remedy = "pass its .structure"
+    raise NotACrystalError(
+        f"item {index}: {type(item).__name__} is not a crystal; expected a pymatgen Structure, ASE or jarvis Atoms, a "
+        f"dict of one of these, a path or a file's text{'; ' * bool(remedy)}{remedy}",
+        index,
+    )
+
+
+def _arrays_of(structure: IStructure) -> CrystalArrays:
+    try:
+        # Lattices from pickles of older releases have no pbc: all were periodic.
+        pbc = getattr(structure.lattice, "pbc", (True, True, True))
+        lattice = np.array(structure.lattice.matrix, dtype=np.float64)
+        positions = np.array(structure.cart_coords, dtype=np.float64).reshape(-1, 3)
+        # What site.specie does, in a third of the time: half of what reading a structure takes.
+        compositions = [site.species for site in structure.sites]
+        if any(len(species) != 1 or species.num_atoms != 1 for species in compositions):
+            numbers = [_number_at(site) for site in structure.sites]
+        else:
+            numbers = [specie.Z for (specie,) in compositions]
+    except AttributeError as error:
+        raise ValueError(
+            f"the {type(structure).__name__} is incomplete ({error}), as from a pickle of another release of pymatgen; "
+            "build it anew: Structure(old.lattice.matrix, old.species, old.frac_coords)"
+        ) from error
+    if not all(pbc):
+        raise ValueError(
+            f"the lattice is periodic along {pbc} only; set its pbc to True along all three axes (with vacuum in the "
+            "cell where the material ends)"
+        )
+    if numbers and not 0 < min(numbers) <= max(numbers) <= N_ELEMENTS:
+        raise ValueError(f"{structure.formula} holds dummy species, which are not elements")
+    return CrystalArrays(np.array(numbers, dtype=np.uint8), positions, lattice)
+
+
+def _number_at(site: PeriodicSite) -> int:
+    """Return the element of a site that is full: one element, whatever its charges and isotopes are."""
+    numbers = {specie.Z for specie in site.species}
+    if len(numbers) != 1 or abs(site.species.num_atoms - 1) > FULL:
+        raise ValueError(
+            f"site {site.species_string!r} is partially occupied; order the structure first, e.g. with pymatgen's "
+            "OrderDisorderedStructureTransformation"
+        )
+    return numbers.pop()
+
+
+def check_arrays(crystal: CrystalArrays, index: int = 0, where: str = "") -> CrystalArrays:
+    """Return `crystal` if its numbers can describe a crystal, else raise InvalidStructureError.
+
+    A left-handed set of lattice vectors spans the same crystal as a right-handed one, and is taken as it is.
+    """
+    where = where or f"item {index}"
+    lattice, n_atoms = crystal.lattice, len(crystal.positions)
+    if n_atoms == 0:
+        raise InvalidStructureError(f"{where}: the crystal has no atoms", index)
     volume = cell_volume(lattice)
     if not np.isfinite(volume):
-        raise InvalidStructureError(f"item {index}: the lattice holds NaN or infinite values:\n{lattice}", index)
-    if abs(volume) < 1e-6:
-        raise InvalidStructureError(f"item {index}: the cell has zero volume, its vectors are\n{lattice}", index)
-    # A left-handed set of lattice vectors spans the same crystal, but usually tells of swapped rows in the input.
-    if volume < 0:
+        raise InvalidStructureError(f"{where}: the lattice holds NaN or infinite values:\n{lattice}", index)
+    if volume < 1e-6:
+        raise InvalidStructureError(f"{where}: the cell has zero volume, its vectors are\n{lattice}", index)
+    if volume < MIN_VOLUME * n_atoms:
         raise InvalidStructureError(
-            f"item {index}: the lattice vectors are left-handed (volume {volume:.3g} Å³); swap two of them", index
-        )
-    if volume < MIN_VOLUME * len(crystal.positions):
-        raise InvalidStructureError(
-            f"item {index}: the cell has {volume / len(crystal.positions):.3g} Å³ per atom, less than any crystal; is "
-            "its lattice in Å?",
+            f"{where}: the cell has {volume / n_atoms:.3g} Å³ per atom, less than any crystal; is its lattice in Å?",
             index,
         )
     longest = max(math.hypot(*vector) for vector in lattice.tolist())
     if longest > MAX_LENGTH:
-        raise InvalidStructureError(f"item {index}: the cell is {longest:.3g} Å long; is its lattice in Å?", index)
+        raise InvalidStructureError(f"{where}: the cell is {longest:.3g} Å long; is its lattice in Å?", index)
     # The sum is one pass, but may be infinite though no coordinate is.
     if not (np.isfinite(crystal.positions.sum()) or np.isfinite(crystal.positions).all()):
         atom = int(np.flatnonzero(~np.isfinite(crystal.positions).all(axis=1))[0])
-        raise InvalidStructureError(f"item {index}: atom {atom} has NaN or infinite coordinates", index)
+        raise InvalidStructureError(f"{where}: atom {atom} has NaN or infinite coordinates", index)
     return crystal
 
 
@@ -192,8 +167,16 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
 
     Parameters
     ----------
-    X : list, tuple, pandas Series, one-column DataFrame or 1-D object array
-        Crystals as pymatgen `Structure`, ASE `Atoms`, or paths of files that pymatgen reads (CIF, POSCAR, …).
+    X : list, tuple, generator, Series, one-column DataFrame or 1-D object array
+        Crystals, each as one of
+
+        - pymatgen `Structure`, or a dict as its ``as_dict`` writes it;
+        - ASE `Atoms`, or jarvis `Atoms` and their ``to_dict``;
+        - a path of a CIF file (read by gemmi), POSCAR, CONTCAR, CHGCAR or LOCPOT, of JSON or YAML by pymatgen, of JSON
+          by jarvis, of XSF, CSSR, RES or mcsqs, compressed or not;
+        - the text of such a file: a string of several lines.
+
+        Files and texts are read up to :obj:`crystalssl.graphs.LIMITS`, and nothing in them is executed.
     elements : iterable of int or None, default=None
         Atomic numbers that are allowed, for instance those that an encoder's weights were trained on; None allows all.
 
@@ -201,7 +184,8 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
     -------
     list of pymatgen.core.Structure
         Ordered structures without oxidation states, one per item of `X`. Structures that need no change are returned
-        as they are, not copied.
+        as they are, not copied. Left-handed cells stay as they are. Ions or isotopes of one element that fill a site
+        together are that element.
 
     Raises
     ------
@@ -209,8 +193,15 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
         If `X` is not such a collection (a bare `Structure`, a matrix of sites, …) or an item is not a crystal.
     InvalidStructureError
         If an item is empty, disordered, has NaN or infinite coordinates, no volume, less than 0.1 Å³ per atom, a cell
-        longer than 10,000 Å, two atoms closer than 0.1 Å, or an element that is not in `elements`. The message names
-        the item, and so does the exception's `index`.
+        longer than 10,000 Å, two atoms closer than 0.1 Å, or an element that is not in `elements`; if a file cannot be
+        read, exceeds the limits, or does not decide which crystal it means (a space group without its setting, sites
+        without elements). The message names the item and its path, and the exception's `index` is the item's.
+
+    Warns
+    -----
+    UserWarning
+        Of what is odd in a file that is read all the same: a formula of other elements than the sites', a second
+        structure. The message names the item and its path.
 
     Examples
     --------
@@ -224,19 +215,31 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
       ...
     crystalssl.exceptions.NotACrystalError: X is a single Structure; expected a list, ... Wrap it in a list: [X].
     """
-    from pymatgen.core import Element
-
     structures = []
     for index, item in enumerate(as_items(X)):
-        structure = _to_structure(item, index)
-        arrays = crystal_arrays(structure, index)
+        structure, arrays = _read(item, index)
         check_distances(arrays, index)
         check_elements(arrays.atomic_numbers, elements, index)
-        if not all(isinstance(specie, Element) for specie in structure.elements):
-            structure = structure.copy()
-            structure.remove_oxidation_states()
-        structures.append(structure)
+        structures.append(_plain(structure, arrays))
     return structures
+
+
+def _plain(structure: IStructure | None, arrays: CrystalArrays) -> Structure:
+    """Return a structure of neutral elements, the given one if it is so."""
+    from pymatgen.core import Element, Structure
+
+    if structure is not None and hasattr(structure.lattice, "pbc"):
+        compositions = [site.species for site in structure.sites]
+        simple = all(len(species) == 1 and species.num_atoms == 1 for species in compositions)
+        if simple and all(isinstance(specie, Element) for (specie,) in compositions):
+            return structure  # type: ignore[return-value]
+    symbols = {number: Element.from_Z(number).symbol for number in set(arrays.atomic_numbers.tolist())}
+    return Structure(
+        arrays.lattice,
+        [site_species(symbols[number]) for number in arrays.atomic_numbers.tolist()],
+        arrays.positions @ np.linalg.inv(arrays.lattice) if structure is None else structure.frac_coords,
+        site_properties=None if structure is None else structure.site_properties,
+    )
 
 
 def check_elements(atomic_numbers: np.ndarray, elements: Iterable[int] | None, index: int) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
+import glob
 import os
 import pickle
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pymatgen.core import DummySpecies, Element, IStructure, Lattice, Molecule, Structure
 
 from crystalssl import CrystalGraphTransformer, check_structures
-from crystalssl.exceptions import CrystalSSLError, InvalidStructureError, NotACrystalError
+from crystalssl.exceptions import CrystalSSLError, InvalidStructureError, NotACrystalError, SkippedStructureWarning
 
 CUBE = Lattice.cubic(4.2)
 CESIUM_CHLORIDE = [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -44,7 +46,6 @@ INVALID = {
     "infinite lattice": (bare_cell([[4, 0, 0], [0, np.inf, 0], [0, 0, 4]]), "the lattice holds NaN or infinite"),
     "flat cell": (bare_cell([[4, 0, 0], [0, 4, 0], [4, 4, 0]]), "the cell has zero volume"),
     "no cell": (bare_cell(np.zeros((3, 3))), "the cell has zero volume"),
-    "left-handed cell": (bare_cell([[0, 4, 0], [4, 0, 0], [0, 0, 4]]), "left-handed .volume -64 Å³.; swap two"),
     "two atoms almost in one place": (cscl(sites=[[0, 0, 0], [0, 0, 0.02]]), "atoms 0 and 1 are 0.084 Å apart"),
     "two atoms in one place": (cscl(sites=[[0, 0, 0], [0, 0, 0]]), "atoms 0 and 1 are 0 Å apart"),
     "two atoms close across the border": (cscl(sites=[[0, 0, 0.01], [0, 0, 0.99]]), "atoms 0 and 1 are 0.084 Å apart"),
@@ -133,22 +134,208 @@ def test_unreadable_file_is_named(tmp_path):
         assert caught.value.__cause__ is not None
 
 
-@pytest.mark.parametrize("name", ["POSCAR", "x.vasp", "CONTCAR.gz"])
-def test_poscar_that_announces_too_many_sites_is_refused_before_it_takes_all_memory(tmp_path, name):
-    text = "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n400000000 1\ndirect\n0 0 0\n.5 .5 .5\n"
-    opener = gzip.open if name.endswith(".gz") else open
-    with opener(tmp_path / name, "wt") as file:
-        file.write(text)
-    with pytest.raises(InvalidStructureError, match=f"{name}.*it announces 400000001 sites on 10 lines"):
-        check_structures([tmp_path / name])
-    with opener(tmp_path / name, "wt") as file:
-        file.write(text.replace("400000000", "1"))
-    assert check_structures([tmp_path / name])[0].formula == "Cs1 Cl1"
+# ---------------------------------------------------------------------- left-handed cells
+
+SKEWED = Lattice.from_parameters(4.1, 5.2, 6.3, 80, 95, 110)
+PLACES = [[0.01, 0.02, 0.03], [0.5, 0.48, 0.55], [0.2, 0.7, 0.1]]
+# The same lattice by other vectors: in another order, reversed, or as LLL reduction and standard cells make them.
+HANDS = {
+    "swapped": [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
+    "reversed": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]],
+    "one reversed": [[1, 0, 0], [0, 1, 0], [0, 0, -1]],
+    "combined": [[1, 1, 0], [1, 0, 0], [2, 0, 1]],
+}
 
 
-def test_folder_is_not_a_file(tmp_path):
-    with pytest.raises(InvalidStructureError, match="item 0: there is no file"):
-        check_structures([tmp_path])
+def left_handed(structure, vectors):
+    """The same crystal: Cartesian positions stay, and the vectors span the same lattice."""
+    matrix = np.array(vectors) @ structure.lattice.matrix
+    assert np.linalg.det(matrix) == pytest.approx(-structure.volume)
+    return Structure(Lattice(matrix), structure.species, structure.cart_coords, coords_are_cartesian=True)
+
+
+@pytest.mark.parametrize("encoder", ["cgcnn", "megnet"])
+@pytest.mark.parametrize("vectors", HANDS.values(), ids=HANDS)
+def test_left_handed_cell_is_the_same_crystal(vectors, encoder):
+    crystal = Structure(SKEWED, ["Ti", "O", "O"], PLACES)
+    other = left_handed(crystal, vectors)
+    [checked] = check_structures([other])
+    assert checked is other
+    ase = pytest.importorskip("ase").Atoms("TiOO", positions=other.cart_coords, cell=other.lattice.matrix, pbc=True)
+    same = [crystal, other, ase, other.as_dict()]
+    assert np.abs(check_structures(same)[2].cart_coords - crystal.cart_coords).max() < 1e-12
+    graphs = CrystalGraphTransformer(encoder).transform(same)
+    n = len(graphs[:1].distances)
+    for number in (1, 2, 3):
+        one, two = graphs[:1], graphs[number : number + 1]
+        assert np.array_equal(np.diff(one.edge_offsets), np.diff(two.edge_offsets))
+        assert np.abs(np.sort(one.distances) - np.sort(two.distances)).max() < 1e-5
+        shifts = two.images.astype(float) @ two.lattice[0]
+        centers = np.repeat(np.arange(3), np.diff(two.edge_offsets))
+        found = np.linalg.norm(two.positions[two.neighbors] + shifts - two.positions[centers], axis=1)
+        assert found == pytest.approx(two.distances, abs=1e-5)
+        assert n == len(two.distances)
+
+
+@pytest.mark.parametrize("method", ["barlow", "joint"])
+def test_predictions_of_left_handed_cells_are_those_of_right_handed_ones(prototypes, method):
+    from crystalssl import PretrainedCrystalEmbedder
+
+    crystals = [crystal for crystal in prototypes[::29] if len(crystal) < 30]
+    others = [left_handed(crystal, vectors) for crystal, vectors in zip(crystals, 3 * [*HANDS.values()], strict=False)]
+    embedder = PretrainedCrystalEmbedder(method).fit([])
+    expected = embedder.transform(crystals[: len(others)])
+    assert np.abs(embedder.transform(others) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_pretraining_takes_left_handed_cells(prototypes):
+    from crystalssl import PretrainedCrystalEmbedder
+
+    crystals = [left_handed(crystal, HANDS["swapped"]) for crystal in prototypes[:12]]
+    for method in ("joint", "cdssl"):
+        embedder = PretrainedCrystalEmbedder(method, weights=None, max_epochs=1, random_state=0).fit(crystals)
+        assert np.isfinite(embedder.transform(crystals)).all()
+
+
+# ---------------------------------------------------------------------- one element on a site, in several kinds
+
+ONE_ELEMENT = {
+    "ions": {"Fe2+": 0.5, "Fe3+": 0.5},
+    "ion and element": {"Fe2+": 0.25, "Fe": 0.75},
+    "thirds": {"Fe2+": 0.333, "Fe3+": 0.333, "Fe4+": 0.333},
+    "rounded": {"Fe": 0.9999},
+}
+
+
+@pytest.mark.parametrize("species", ONE_ELEMENT.values(), ids=ONE_ELEMENT)
+def test_ions_of_one_element_fill_a_site(species):
+    crystal = cscl([species, "O"])
+    crystal.add_site_property("magmom", [1.0, 2.0])
+    [checked] = check_structures([crystal])
+    assert [str(site.species) for site in checked] == ["Fe1", "O1"]
+    assert checked.site_properties["magmom"] == [1.0, 2.0]
+    assert np.array_equal(checked.frac_coords, crystal.frac_coords)
+    assert CrystalGraphTransformer().transform([crystal]).atomic_numbers.tolist() == [26, 8]
+
+
+def test_isotopes_of_hydrogen_fill_a_site():
+    assert check_structures([cscl([{"H": 0.4, "D": 0.6}, "F"])])[0].formula == "H1 F1"
+
+
+# ---------------------------------------------------------------------- ASE Atoms that hide what their file says
+
+SALT_CIF = """data_x
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'F m -3 m'
+_symmetry_Int_Tables_number 225
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+"""
+PARTIAL = {
+    "mixed": "Na1 Na 0 0 0 0.6\nK1 K 0 0 0 0.4\nCl1 Cl 0.5 0.5 0.5 1\n",
+    "vacancies": "Na1 Na 0 0 0 0.5\nCl1 Cl 0.5 0.5 0.5 1\n",
+    "few vacancies": "Na1 Na 0 0 0 1\nCl1 Cl 0.5 0.5 0.5 0.98\n",
+}
+
+
+@pytest.mark.parametrize("sites", PARTIAL.values(), ids=PARTIAL)
+def test_partial_occupancy_is_refused_by_path_and_as_atoms(tmp_path, sites):
+    read = pytest.importorskip("ase.io").read
+    path = tmp_path / "partial.cif"
+    path.write_text(SALT_CIF + sites)
+    atoms = read(path)
+    assert atoms.info["occupancy"]
+    for item in (path, atoms, atoms.repeat(2)):
+        for check in read_both_ways([cscl(), item]):
+            with pytest.raises(InvalidStructureError, match=r"item 1.*partially occupied.*order the structure first"):
+                check()
+
+
+def test_full_occupancy_of_atoms_is_accepted(tmp_path):
+    read = pytest.importorskip("ase.io").read
+    path = tmp_path / "full.cif"
+    path.write_text(SALT_CIF + "Na1 Na 0 0 0 0.9999\nCl1 Cl 0.5 0.5 0.5 1\n")
+    atoms = read(path)
+    assert atoms.info["occupancy"]
+    assert [structure.formula for structure in check_structures([atoms, path])] == ["Na4 Cl4"] * 2
+    # What is left of a crystal with a partially occupied site that was taken out.
+    path.write_text(SALT_CIF + PARTIAL["vacancies"])
+    atoms = read(path)
+    assert check_structures([atoms[atoms.numbers == 17]])[0].formula == "Cl4"
+
+
+@pytest.mark.parametrize("name", ["occupancy", "occupancies"])
+def test_occupancy_by_atom_is_heeded(name):
+    atoms = pytest.importorskip("ase").Atoms("CsCl", scaled_positions=CESIUM_CHLORIDE, cell=[4.2] * 3, pbc=True)
+    atoms.set_array(name, np.array([1.0, 0.9999]))
+    assert check_structures([atoms]) == [cscl()]
+    atoms.set_array(name, np.array([1.0, 0.5]))
+    with pytest.raises(InvalidStructureError, match=r"item 0: sites of the ASE Atoms are partially occupied"):
+        check_structures([atoms])
+
+
+# ---------------------------------------------------------------------- objects of other releases and packages
+
+
+def test_lattice_of_an_old_pickle_is_periodic():
+    old = cscl(lattice=Lattice.cubic(4.2))
+    del old.lattice._pbc
+    with pytest.raises(AttributeError):
+        _ = old.lattice.pbc
+    [checked] = check_structures([old])
+    assert checked == cscl()
+    assert checked.lattice.pbc == (True, True, True)
+    graphs = CrystalGraphTransformer().transform([old, cscl()])
+    assert np.array_equal(*graphs.distances.reshape(2, -1))
+
+
+@pytest.mark.parametrize("missing", ["_sites", "_lattice"])
+def test_incomplete_structure_is_named_with_the_remedy(missing):
+    broken = cscl()
+    delattr(broken, missing)
+    for read in read_both_ways([cscl(), broken]):
+        with pytest.raises(
+            InvalidStructureError, match=r"item 1: the Structure is incomplete .*build it anew: Structure\("
+        ):
+            read()
+    with pytest.warns(SkippedStructureWarning):
+        assert len(CrystalGraphTransformer(on_error="skip").transform([cscl(), broken])) == 1
+
+
+def test_subclasses_are_crystals():
+    class Annotated(Structure):
+        """Of another package."""
+
+    annotated = Annotated.from_sites(cscl())
+    assert check_structures([annotated])[0] is annotated
+
+
+REMEDIES = {
+    "molecule": (Molecule(["H", "H"], [[0, 0, 0], [0, 0, 0.7]]), "get_boxed_structure"),
+    "text as bytes": (b"data_x\n", r"item.decode\(\)"),
+    "missing": (None, "leave missing crystals out"),
+    "nested": ([cscl()], "pass one flat list"),
+    "other dict": ({"numbers": [1]}, r"Structure.as_dict\(\)"),
+    "entry": (SimpleNamespace(structure=cscl()), "pass its .structure"),
+}
+
+
+@pytest.mark.parametrize(("item", "remedy"), REMEDIES.values(), ids=REMEDIES)
+def test_remedy_is_named(item, remedy):
+    with pytest.raises(NotACrystalError, match=rf"item 1: \w+ is not a crystal; .*{remedy}"):
+        check_structures([cscl(), item])
+    with pytest.warns(SkippedStructureWarning, match="1 of 2 crystals were skipped"):
+        assert len(CrystalGraphTransformer(on_error="skip").transform([cscl(), item])) == 1
 
 
 # ---------------------------------------------------------------------- elements
@@ -203,8 +390,18 @@ def series(items):
     return pytest.importorskip("pandas").Series(items, index=[7 + 2 * i for i in range(len(items))])
 
 
+def polars_series(items):
+    return pytest.importorskip("polars").Series("structure", items, dtype=pytest.importorskip("polars").Object)
+
+
 CONTAINERS = {
     "list": list,
+    "generator": lambda items: (item for item in items),
+    "map": lambda items: map(Structure.copy, items),
+    "values": lambda items: dict(enumerate(items)).values(),
+    "deque": deque,
+    "polars series": polars_series,
+    "polars frame": lambda items: polars_series(items).to_frame(),
     "tuple": tuple,
     "array": object_array,
     "column": lambda items: object_array(items, (-1, 1)),
@@ -294,7 +491,23 @@ def test_frame_with_two_columns_is_refused():
             read()
 
 
-@pytest.mark.parametrize("X", [np.ones((3, 4)), np.array(cscl(), dtype=object)[None, None], 3, None, {"a": cscl()}])
+def test_paths_from_glob_are_read(tmp_path):
+    for name in ("a", "b"):
+        cscl().to(str(tmp_path / f"{name}.cif"))
+    assert [structure.formula for structure in check_structures(tmp_path.glob("*.cif"))] == ["Cs1 Cl1"] * 2
+    assert len(CrystalGraphTransformer().transform(glob.iglob(f"{tmp_path}/*.cif"))) == 2
+
+
+@pytest.mark.parametrize("single", [cscl().as_dict(), Molecule(["H"], [[0, 0, 0]]), "data_x\n"])
+def test_other_single_items_must_be_wrapped_too(single):
+    for read in read_both_ways(single):
+        with pytest.raises(NotACrystalError, match=r"X is a single \w+; expected a list.*Wrap it in a list: \[X\]"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "X", [{cscl().formula}, np.ones((3, 4)), np.array(cscl(), dtype=object)[None, None], 3, None, {"a": cscl()}]
+)
 def test_other_containers_are_refused(X):
     for read in read_both_ways(X):
         with pytest.raises(NotACrystalError, match=r"X is .*expected a list"):

@@ -28,9 +28,9 @@ from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegress
 from crystalssl.datasets import read_optimade_parquet
 from crystalssl.datasets._fetch import _number
 from crystalssl.datasets._split_json import read_split_json
-from crystalssl.datasets._structures import structure_from_dict
 from crystalssl.graphs import check_structures
 from crystalssl.graphs._crystal_graphs import _COLUMNS as COLUMNS
+from crystalssl.graphs._dicts import structure_from_dict
 from crystalssl.training import load_encoder
 
 from ..training.pretraining import pretrain

@@ -1,0 +1,130 @@
+"""Crystals from files and texts: the format by name or content, and what was noted while reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import warnings
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._cif import read_cif
+from crystalssl.graphs._dicts import crystal_from_dict
+from crystalssl.graphs._files import read_file
+from crystalssl.graphs._limits import LIMITS
+from crystalssl.graphs._poscar import looks_like_poscar, read_poscar
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+__all__ = ["read_crystal"]
+
+_NAMES = {
+    "cif": ("*.cif", "*.mcif"),
+    "json": ("*.json",),
+    "yaml": ("*.yaml", "*.yml"),
+    "xsf": ("*.xsf",),
+    "cssr": ("*.cssr",),
+    "res": ("*.res",),
+    "mcsqs": ("*rndstr.in*", "*lat.in*", "*bestsqs*"),
+    "poscar": ("*.vasp", "*poscar*", "*contcar*", "*chgcar*", "*chg", "*locpot*", "*aeccar*", "*elfcar*", "*parchg*"),
+}
+_COMPRESSED = re.compile(r"\.(gz|bz2|xz|lzma)$")
+_CIF = re.compile(rb"(\xef\xbb\xbf)?(\s*#[^\n]*\n)*\s*data_", re.IGNORECASE)
+_VALUES_PER_SITE = 64  # in JSON; beyond, a few bytes of text can take a hundred times as much memory
+_LINES_PER_SITE = 2  # in formats that pymatgen reads, a hundred thousand of lines in some seconds
+_MAX_YAML = 2**18  # bytes; its parser takes seconds for more
+_NESTED = re.compile(r"(?:[\[{]\s*){20}|(?:-\s+){20}")
+_TAKEN = "CIF, POSCAR (CONTCAR, CHGCAR, LOCPOT), JSON and YAML of pymatgen, JSON of jarvis, XSF, CSSR, RES or mcsqs"
+
+_SYMMETRY = {
+    "res": re.compile(r"^\s*(SYMM|LATT\s+(?!\s|-1\b))", re.MULTILINE | re.IGNORECASE),
+    "cssr": re.compile(r"SPGR\s*=\s*(?!\s|1\b)"),
+}
+
+_lock = threading.Lock()  # of Python's list of warning filters, which pymatgen's warnings are caught by
+
+
+def read_crystal(source: str) -> tuple[Structure | CrystalArrays, list[str]]:
+    """Read a file, or a text that holds what a file would.
+
+    Parameters
+    ----------
+    source : str
+        A path; a string of several lines is the text itself.
+
+    Returns
+    -------
+    crystal : Structure or CrystalArrays
+    notes : list of str
+        What the user should know about the file.
+
+    Raises
+    ------
+    Exception
+        Whatever the format's parser raises.
+    """
+    if "\n" in source:
+        data = source.encode()
+        if len(data) > LIMITS.bytes:
+            raise ValueError(f"it holds more than {LIMITS.bytes} bytes, the crystalssl.graphs.LIMITS.bytes")
+        return _parse(data, _format_by_content(data))
+    name = _COMPRESSED.sub("", os.path.basename(source).lower())
+    kinds = (kind for kind, patterns in _NAMES.items() if any(fnmatch(name, pattern) for pattern in patterns))
+    kind = next(kinds, None)
+    data = read_file(source, beginning=kind == "poscar")
+    return _parse(data, kind or _format_by_content(data))
+
+
+def _format_by_content(data: bytes) -> str:
+    if _CIF.match(data):
+        return "cif"
+    if data.lstrip()[:1] in (b"{", b"["):
+        return "json"
+    if looks_like_poscar(data[:4000].decode(errors="replace")):
+        return "poscar"
+    raise ValueError(
+        f"neither its name nor its content is that of {_TAKEN}; read it yourself, e.g. with pymatgen's "
+        "Structure.from_file or ase.io.read, and pass the Structure or Atoms"
+    )
+
+
+def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]]:
+    if kind == "cif":
+        return read_cif(data)
+    text = data.decode(errors="replace")
+    if kind == "poscar":
+        return read_poscar(text), []
+    if kind == "json":
+        if text.count(",") > _VALUES_PER_SITE * LIMITS.sites:
+            raise ValueError(f"it holds more values than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
+        return crystal_from_dict(json.loads(text)), []
+    if kind == "yaml":
+        return crystal_from_dict(_load_yaml(text)), []
+    if text.count("\n") > _LINES_PER_SITE * LIMITS.sites:
+        raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
+    if kind in _SYMMETRY and _SYMMETRY[kind].search(text):
+        raise ValueError("it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF")
+    from pymatgen.core import Structure
+
+    with _lock, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        structure = Structure.from_str(text, fmt=kind)  # type: ignore[arg-type]
+    LIMITS.check_sites(len(structure))
+    announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)
+    if announced and int(announced[1]) != len(structure):
+        raise ValueError(f"it announces {announced[1]} sites, but lists {len(structure)}")
+    return structure, [str(warning.message) for warning in caught]
+
+
+def _load_yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+
+    if len(text) > _MAX_YAML:
+        raise ValueError(f"it holds more than {_MAX_YAML // 1024} KiB of YAML, which is slow to read; write JSON")
+    if _NESTED.search(text):
+        raise ValueError("its lists are nested deeper than those of any crystal")
+    return YAML(typ="safe", pure=True).load(text)
