@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import re
@@ -62,7 +64,9 @@ species = st.one_of(
     st.integers(1, 118),
     st.sampled_from(["Na", "Cl", "Si", "O", "Fe"]),
     st.sampled_from(["Fe", "O", "Po"]).map(lambda symbol: Species(symbol, 2)),
-    st.sampled_from([DummySpecies("X"), "D", {"Fe": 0.5, "Ni": 0.5}, {"Fe": 0.9}, {"Fe2+": 0.5, "Fe3+": 0.5}]),
+    st.sampled_from(
+        [DummySpecies("X"), "D", {"Fe": 0.5, "Ni": 0.5}, {"Fe": 0.9}, {"Fe2+": 0.5, "Fe3+": 0.5}, {"H": 0.4, "D": 0.6}]
+    ),
 )
 
 
@@ -85,7 +89,9 @@ def lattices(draw, n_atoms):
     if kind == "skewed":
         first, second = draw(st.permutations([0, 1, 2]))[:2]
         matrix[first] += round(10 ** draw(st.floats(0, 9))) * matrix[second]
-    determinant = np.linalg.det(matrix)
+    if draw(st.booleans()):  # the other hand
+        matrix = matrix[[1, 0, 2]]
+    determinant = abs(np.linalg.det(matrix))
     return matrix * np.cbrt(volume / determinant) if determinant else matrix
 
 
@@ -115,16 +121,22 @@ def coordinates(draw, n_atoms):
 
 @st.composite
 def crystals(draw):
-    """Structures and Atoms."""
+    """Structures, their dicts, and Atoms."""
     n_atoms = draw(st.one_of(st.integers(1, 12), st.integers(0, 60), st.integers(0, 300)))
     lattice, positions = draw(lattices(n_atoms)), draw(coordinates(n_atoms))
     kinds = draw(st.lists(species, min_size=1, max_size=4))
     kinds = [kinds[i % len(kinds)] for i in range(n_atoms)]
-    container = draw(st.sampled_from([Structure, Structure, IStructure, Atoms]))
+    container = draw(st.sampled_from([Structure, Structure, IStructure, dict, Atoms]))
     if container is Atoms:
         symbols = [kind if isinstance(kind, int) else draw(st.integers(0, 118)) for kind in kinds]
         with np.errstate(all="ignore"):
-            return Atoms(symbols, positions=positions @ lattice, cell=lattice, pbc=True)
+            atoms = Atoms(symbols, positions=positions @ lattice, cell=lattice, pbc=True)
+        if draw(st.booleans()):  # as ase.io.read leaves them
+            share = draw(st.sampled_from([1, 0.9999, 0.5, 0, float("nan"), "x"]))
+            atoms.info["occupancy"] = draw(st.sampled_from([{"0": {"Na": share, "K": 0.0}}, {0: share}, share]))
+        return atoms
+    if container is dict:
+        return Structure(Lattice(lattice), kinds, positions).as_dict()
     return container(Lattice(lattice), kinds, positions)
 
 
@@ -241,19 +253,43 @@ def texts(rock_salt, prototypes):
     for name, crystal in {"salt": rock_salt, "prototype": prototypes[7], "larger": prototypes[40]}.items():
         found[f"{name}.cif"] = str(CifWriter(crystal))
         found[f"{name}-symmetry.cif"] = str(CifWriter(crystal, symprec=0.01))
+        found[f"{name}-named.cif"] = re.sub(r"loop_\n _symm(.*\n)*?loop_", "loop_", found[f"{name}-symmetry.cif"])
         found[f"{name}.POSCAR"] = Poscar(crystal).get_str()
         found[f"{name}.json"] = json.dumps(crystal.as_dict())
+        found[f"{name}.yaml"] = crystal.to(fmt="yaml")
+        found[f"{name}.xsf"] = crystal.to(fmt="xsf")
     return {name: text.encode() for name, text in found.items()}
 
 
+KINDS = [".cif", "-symmetry.cif", "-named.cif", ".POSCAR", ".json", ".yaml", ".xsf"]
+COMPRESSIONS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
 @share(0.24)
-@given(which=st.integers(0, 2), kind=st.sampled_from([".cif", "-symmetry.cif", ".POSCAR", ".json"]), changes=damages())
-def test_damaged_files_of_crystals(tally, texts, tmp_path_factory, which, kind, changes):
+@given(
+    which=st.integers(0, 2),
+    kind=st.sampled_from(KINDS),
+    compression=st.sampled_from(["", "", "", *COMPRESSIONS]),
+    inside=st.booleans(),
+    as_text=st.booleans(),
+    oversized=st.sampled_from([0, 0, 0, 0, 0, 10**5, 10**7]),
+    changes=damages(),
+)
+def test_damaged_files_of_crystals(
+    tally, texts, tmp_path_factory, which, kind, compression, inside, as_text, oversized, changes
+):
     name = ["salt", "prototype", "larger"][which] + kind
-    path = tmp_path_factory.getbasetemp() / name
-    path.write_bytes(damaged(texts[name], changes))
-    target = f"check_structures, {kind.removeprefix('-symmetry')} file"
-    accepted = tally.attempt(target, lambda: check_structures([path]), "item 0")
+    content, compress = texts[name], COMPRESSIONS[compression]
+    # Damage before or after it is compressed, and ten million bytes that say nothing.
+    content = compress(damaged(content, changes) + b"\n" * oversized) if inside else damaged(compress(content), changes)
+    target = f"check_structures, {kind.partition('.')[2]} file"
+    item = tmp_path_factory.getbasetemp() / (name + compression)
+    if as_text and not compression:
+        target = f"check_structures, text of a {kind.partition('.')[2]} file"
+        item = content.decode(errors="replace") + "\n"
+    else:
+        item.write_bytes(content)
+    accepted = tally.attempt(target, lambda: check_structures([item]), "item 0")
     if accepted is not None:
         check_graphs(CrystalGraphTransformer().transform(accepted))
 
