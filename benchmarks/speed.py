@@ -36,7 +36,7 @@ PARTS = {
     "alignn": (training.time_alignn, 512),
     "deepergatgnn": (training.time_deepergatgnn, 256),
     "gatedgcn": (training.time_gatedgcn, 512),
-    "gin": (training.time_gin, 512),
+    "kernels": (training.time_kernels, 256),
     "embedding": (pipeline.time_embedding, 128),
     "pretraining": (pretraining.time_pretraining, 512),
     "overhead": (pipeline.time_overhead, 512),

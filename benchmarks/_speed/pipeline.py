@@ -23,7 +23,7 @@ from crystalssl.training._seeding import MAX_SEED, derive_seed, seeded
 from .data import CORPUS, Crystals
 from .graphs import CUTOFF
 from .peers import MAX_NEIGHBORS, published_cgcnn
-from .plain import PublishedCGCNN
+from .published import PublishedCGCNN
 from .race import AT_LEAST, AT_MOST, OURS, Differs, Pace, compare, same_numbers
 
 # ---------------------------------------------------------------- embeddings

@@ -11,18 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import ALIGNN, CGCNN, GIN, Encoder, GatedGCN
-from crystalssl.encoders.deepergatgnn import DeeperGATGNN
+from crystalssl.encoders import ALIGNN, CGCNN, ENCODERS, DeeperGATGNN, Encoder, GatedGCN, MEGNet
+from crystalssl.encoders._layers import Layer
 
 from .data import Crystals
 from .limits import gemm_limit
 from .packages import Alignn, Matgl, copy_alignn, copy_megnet
 from .peers import find
-from .plain import PlainGatedGCN, PublishedCGCNN, PyGCGCNN, PyGDeeperGATGNN, PyGGIN
+from .published import PublishedCGCNN, PyGCGCNN
 from .race import AT_LEAST, OURS, Differs, Pace, compare, same_numbers
 
 BATCH_SIZE = 128
 TOLERANCE = 1e-4  # of outputs, relative to the largest
+PLAIN = "plain PyTorch"
+KEPT = 1.15
+"""How many times longer a training step takes without a fast form that is worth its lines."""
+EACH_VALUE_ONCE = "each length and angle once"
 _SEED = 0
 
 
@@ -129,8 +133,6 @@ def time_megnet(crystals: Crystals, pace: Pace, threads: list[int], size: int) -
     batches = crystals.batches(size, BATCH_SIZE, "megnet")
     torch.manual_seed(_SEED)
     if matgl is None:
-        from crystalssl.encoders import MEGNet
-
         encoder = MEGNet()
         model = WithHead(encoder, make_head(encoder.graph_dim))
         for n in threads:
@@ -175,49 +177,77 @@ def time_alignn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -
 
 
 def time_deepergatgnn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
-    """DeeperGATGNN against the authors' layer in PyG's `MessagePassing`."""
-    encoder = _seeded(DeeperGATGNN, readout="mean")
-    yield from _against_plain(
-        "training DeeperGATGNN", encoder, "PyG MessagePassing", PyGDeeperGATGNN, 3, crystals, pace, threads, size
-    )
+    """DeeperGATGNN against its equations in plain PyTorch, which are the authors' layer."""
+    yield from _against_plain("training DeeperGATGNN", DeeperGATGNN, 3, crystals, pace, threads, size)
 
 
 def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
-    """GatedGCN against its equations; there is no peer."""
-    encoder = _seeded(GatedGCN, readout="mean")
-    yield from _against_plain(
-        "training GatedGCN", encoder, "plain PyTorch", PlainGatedGCN, None, crystals, pace, threads, size
-    )
-
-
-def time_gin(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
-    """GIN against PyG's `GINEConv`."""
-    encoder = _seeded(GIN, readout="mean")
-    yield from _against_plain("training GIN", encoder, "PyG GINEConv", PyGGIN, None, crystals, pace, threads, size)
-
-
-def _seeded(encoder_class: type[Encoder], **params: Any) -> Encoder:
-    torch.manual_seed(_SEED)
-    return encoder_class(**params)
+    """GatedGCN against its equations in plain PyTorch; there is no peer."""
+    yield from _against_plain("training GatedGCN", GatedGCN, None, crystals, pace, threads, size)
 
 
 def _against_plain(
     name: str,
-    encoder: Encoder,
-    peers_name: str,
-    plain: type[nn.Module],
+    encoder_class: type[Encoder],
     goal: float | None,
     crystals: Crystals,
     pace: Pace,
     threads: list[int],
     size: int,
 ) -> Iterator[dict[str, Any]]:
-    batches = crystals.batches(size, BATCH_SIZE, encoder.name)
-    head = make_head(encoder.graph_dim)
-    model, peer = WithHead(encoder, head), WithHead(plain(encoder), head)
-    difference = outputs_agree(name, model, batches[0], peer, batches[0])
+    batches = crystals.batches(size, BATCH_SIZE, encoder_class.name)
+    torch.manual_seed(_SEED)
+    encoder = encoder_class(readout="mean")
+    model = WithHead(encoder, make_head(encoder.graph_dim))
+    plain = copy.deepcopy(model)
+    plain.encoder.use_kernels("plain")
+    difference = outputs_agree(name, model, batches[0], plain, batches[0])
     for n in threads:
         yield train_row(
-            name, copy.deepcopy(model), {peers_name: (copy.deepcopy(peer), batches)}, batches, pace, n,
-            goals={peers_name: (AT_LEAST, goal)} if goal else None, checked=f"outputs within {difference:.0e}",
+            name, copy.deepcopy(model), {PLAIN: (copy.deepcopy(plain), batches)}, batches, pace, n,
+            goals={PLAIN: (AT_LEAST, goal)} if goal else None, checked=f"outputs within {difference:.0e}",
         )  # fmt: skip
+
+
+def time_kernels(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """Every encoder with the fast forms of all its layers, against the same without that of one kind of layer.
+
+    On one thread, in CPU time. The encoders are pooled as they are finetuned.
+    """
+    for name, encoder_class in ENCODERS.items():
+        batch_size = BATCH_SIZE // 4 if encoder_class is ALIGNN else BATCH_SIZE
+        batches = crystals.batches(max(size * batch_size // BATCH_SIZE, 4), batch_size, name)
+        torch.manual_seed(_SEED)
+        encoder = encoder_class(**encoder_class.pooling)
+        model = WithHead(encoder, make_head(encoder.graph_dim))
+        peers, worst = {}, 0.0
+        for what, switch in _kernels_of(encoder).items():
+            without = copy.deepcopy(model)
+            switch(without.encoder)
+            worst = max(worst, outputs_agree(f"{name}, {what}", model, batches[0], without, batches[0]))
+            peers[f"without {what}"] = (without, batches)
+        if peers:
+            # Each value once is for the many angles of ALIGNN; the others have it for nothing.
+            judged = [what for what in peers if what != f"without {EACH_VALUE_ONCE}" or encoder_class is ALIGNN]
+            yield train_row(
+                f"kernels of {name}", model, peers, batches, pace, 1,
+                goals=dict.fromkeys(judged, (AT_LEAST, KEPT)), checked=f"outputs within {worst:.0e}",
+            )  # fmt: skip
+
+
+def _kernels_of(encoder: Encoder) -> dict[str, Callable[[Encoder], None]]:
+    """Return the fast forms that an encoder has, and functions that switch each of them off."""
+
+    def switch_off(kind: type[Layer]) -> Callable[[Encoder], None]:
+        def switch(encoder: Encoder) -> None:
+            for part in encoder.modules():
+                if isinstance(part, kind):
+                    part.kernels = "plain"
+
+        return switch
+
+    layers = {type(part) for part in encoder.modules() if isinstance(part, Layer)} - {type(encoder)}
+    kernels = {kind.__name__: switch_off(kind) for kind in sorted(layers, key=lambda kind: kind.__name__)}
+    if hasattr(encoder, "embed_lengths"):
+        kernels[EACH_VALUE_ONCE] = switch_off(type(encoder))
+    return kernels

@@ -58,12 +58,18 @@ class Readout(nn.Module):
 
     def forward(self, node: Tensor, edge: Tensor | None, state: Tensor | None, batch: Batch) -> Tensor:
         """Return one row per crystal."""
-        parts = [self.nodes(node, batch.batch, batch)]
+        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch)]
         if self.edges is not None:
-            parts.append(self.edges(edge, batch.batch[batch.edge_index[1]], batch))
+            crystal = batch.batch[batch.edge_index[1]]
+            parts.append(self._pool(self.edges, edge, crystal, batch.edge_ptr[batch.ptr], batch))
         if state is not None:
             parts.append(state)
         return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch) -> Tensor:
+        # Stored estimators of version 0.1.0 hold PyG's aggregations, which are called like ours.
+        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
@@ -88,9 +94,9 @@ class Statistics(nn.Module):
         super().__init__()
         self.names = names
 
-    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`."""
-        return torch.cat([_pool(x, crystal, batch, name) for name in self.names], dim=1)
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
+        return torch.cat([_pool(x, crystal, len(ptr) - 1, name) for name in self.names], dim=1)
 
 
 class Set2Set(nn.Module):
@@ -106,15 +112,15 @@ class Set2Set(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(2 * dim, dim)
 
-    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`."""
-        state = None
-        pooled = x.new_zeros(batch.num_graphs, self.lstm.input_size)
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
+        state, n_crystals = None, len(ptr) - 1
+        pooled = x.new_zeros(n_crystals, self.lstm.input_size)
         for _ in range(_N_SET2SET_STEPS):
             query, state = self.lstm(pooled[None], state)
             scores = (x * query[0][crystal]).sum(dim=1, keepdim=True)
-            weights = softmax(scores, crystal, num_nodes=batch.num_graphs)
-            pooled = torch.cat([query[0], _pool(x * weights, crystal, batch, "sum")], dim=1)
+            weights = softmax(scores, crystal, num_nodes=n_crystals)
+            pooled = torch.cat([query[0], _pool(x * weights, crystal, n_crystals, "sum")], dim=1)
         return pooled
 
 
@@ -142,8 +148,8 @@ class CompositionAttention(nn.Module):
         context = F.linear(composition, of_composition, self.hidden.bias)
         hidden = F.softplus(F.linear(x, of_row) + context[crystal])
         weights = softmax(self.score(hidden), crystal, num_nodes=batch.num_graphs)
-        return _pool(x * weights, crystal, batch, "sum")
+        return _pool(x * weights, crystal, batch.num_graphs, "sum")
 
 
-def _pool(x: Tensor, crystal: Tensor, batch: Batch, reduce: str) -> Tensor:
-    return scatter(x, crystal, dim=0, dim_size=batch.num_graphs, reduce=reduce)
+def _pool(x: Tensor, crystal: Tensor, n_crystals: int, reduce: str) -> Tensor:
+    return scatter(x, crystal, dim=0, dim_size=n_crystals, reduce=reduce)
