@@ -10,9 +10,11 @@ __all__ = [
     "CrystalSSLError",
     "DatasetError",
     "InvalidStructureError",
+    "NonFiniteError",
     "NotACrystalError",
     "RecipeMismatchError",
     "SkippedStructureWarning",
+    "UnseenElementsWarning",
     "WeightsError",
 ]
 
@@ -45,6 +47,10 @@ class NotACrystalError(InvalidStructureError, TypeError):
     """An item is of a type that cannot be read as a crystal."""
 
 
+class NonFiniteError(CrystalSSLError, FloatingPointError):
+    """Training diverged, or a network gives NaN or infinity; the message names the cause."""
+
+
 class RecipeMismatchError(CrystalSSLError, ValueError):
     """Graphs were built with another recipe (cutoff, number of neighbours) than the one needed."""
 
@@ -59,3 +65,7 @@ class DatasetError(CrystalSSLError, OSError):
 
 class SkippedStructureWarning(UserWarning):
     """Crystals were left out because they are invalid; the estimator's ``errors_`` lists them."""
+
+
+class UnseenElementsWarning(UserWarning):
+    """Predictions are asked for crystals with elements that no training label has seen."""

@@ -23,6 +23,7 @@ from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import TASKS
 from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
+from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import make_task
 from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import state_as_numpy
@@ -210,6 +211,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.random_state = random_state
         self.verbose = verbose
 
+    @usual_torch()
     def fit(self, X: Any, y: Any = None) -> PretrainedCrystalEmbedder:
         """Load the weights, or pretrain on X.
 
@@ -325,6 +327,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         encoder.load_pretrained(self.encoder_.state_dict())
         return encoder
 
+    @usual_torch()
     def transform(self, X: Any) -> np.ndarray:
         """Return the crystals' vectors.
 

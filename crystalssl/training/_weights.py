@@ -19,6 +19,8 @@ from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.exceptions import WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
+from crystalssl.training._finite import find_fault
+from crystalssl.training._precision import usual_torch
 from crystalssl.training._seeding import seeded
 
 __all__ = ["build_encoder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
@@ -58,6 +60,9 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     folder = Path(folder)
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} exists and is not a weights folder; choose another name")
+    fault = find_fault(encoder.state_dict())
+    if fault is not None:
+        raise WeightsError(f"the weights are not saved to {folder}: {fault}; pretrain again")
     weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()})
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
@@ -177,6 +182,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     return encoder_class, config, tensors
 
 
+@usual_torch()
 def build_encoder(
     encoder_class: type[Encoder], params: dict[str, Any], state: dict[str, torch.Tensor] | None, origin: str
 ) -> Encoder:
@@ -185,7 +191,7 @@ def build_encoder(
     Raises
     ------
     WeightsError
-        If weights, which `origin` names, do not fit.
+        If weights, which `origin` names, do not fit, or are no numbers to compute with.
     """
     if state is None:
         return encoder_class(**params)
@@ -194,6 +200,9 @@ def build_encoder(
         encoder.load_pretrained(state)
     except Exception as error:  # constructors raise whatever torch raises
         raise WeightsError(f"{origin} does not fit its encoder: {error!r}") from error
+    fault = find_fault(encoder.state_dict())
+    if fault is not None:
+        raise WeightsError(f"{origin} cannot be used: {fault}; pretrain again, or restore the weights")
     return encoder
 
 
