@@ -10,6 +10,7 @@ __all__ = [
     "CrystalSSLError",
     "DatasetError",
     "InvalidStructureError",
+    "NonFiniteError",
     "NotACrystalError",
     "NotRegisteredError",
     "PluginError",
@@ -17,6 +18,7 @@ __all__ = [
     "RecipeMismatchError",
     "ResultsError",
     "SkippedStructureWarning",
+    "UnseenElementsWarning",
     "WeightsError",
 ]
 
@@ -60,6 +62,10 @@ class PluginError(CrystalSSLError, ImportError):
     """An installed package declares an encoder, a pretext task or an augmentation that cannot be imported or used."""
 
 
+class NonFiniteError(CrystalSSLError, FloatingPointError):
+    """Training diverged, or a network gives NaN or infinity; the message names the cause."""
+
+
 class RecipeMismatchError(CrystalSSLError, ValueError):
     """Graphs were built with another recipe (cutoff, number of neighbours) than the one needed."""
 
@@ -82,3 +88,7 @@ class SkippedStructureWarning(UserWarning):
 
 class PluginWarning(UserWarning):
     """An installed package declares something that cannot be imported or used; it is left out of a listing."""
+
+
+class UnseenElementsWarning(UserWarning):
+    """Predictions are asked for crystals with elements that no training label has seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -10,13 +11,21 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
+from crystalssl.exceptions import UnseenElementsWarning
 from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
 from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import MAX_SEED
 
-__all__ = ["CrystalEstimator", "check_encoder", "check_known_elements", "draw_seed"]
+__all__ = [
+    "CrystalEstimator",
+    "check_encoder",
+    "check_known_elements",
+    "draw_seed",
+    "elements_of",
+    "warn_of_unseen_elements",
+]
 
 
 class CrystalEstimator(PackageEstimator):
@@ -96,6 +105,34 @@ def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any)
                 f"{key}={value!r} has no effect: the pretrained {name!r} has {key}={config.get(key)!r}; leave it out, "
                 "or start without weights"
             )
+
+
+def elements_of(graphs: CrystalGraphs, rows: np.ndarray) -> list[int]:
+    """Return the atomic numbers that occur in some of the crystals, ascending."""
+    chosen = np.zeros(len(graphs), dtype=bool)
+    chosen[rows] = True
+    return np.unique(graphs.atomic_numbers[np.repeat(chosen, np.diff(graphs.atom_offsets))]).tolist()
+
+
+def warn_of_unseen_elements(graphs: CrystalGraphs, trained: set[int], stacklevel: int) -> None:
+    """Warn once of crystals with elements that no training label has seen."""
+    unseen = sorted(set(graphs.elements) - trained)
+    if not unseen:
+        return
+    from pymatgen.core import Element
+
+    n_crystals = len(
+        np.unique(
+            np.searchsorted(graphs.atom_offsets, np.flatnonzero(np.isin(graphs.atomic_numbers, unseen)), side="right")
+        )
+    )
+    warnings.warn(
+        f"{n_crystals} of {len(graphs)} crystals hold elements that no training label has seen, "
+        f"{', '.join(Element.from_Z(z).symbol for z in unseen)}; their predictions may be far off: train on crystals "
+        "that hold them",
+        UnseenElementsWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def draw_seed(random_state: np.random.RandomState) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,8 +29,8 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     ----------
     %(parameters)s
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in the loss, by label. They multiply the sample weights. "balanced" weighs a class
-        inversely to how often it occurs.
+        Weights of the classes in the loss, by label; a class that is not named has 1. They multiply the sample weights.
+        "balanced" weighs a class inversely to how often it occurs.
 
     Attributes
     ----------
@@ -46,10 +48,10 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     >>> from crystalssl.datasets import load_prototypes
     >>> X, density = load_prototypes(return_X_y=True)
     >>> heavy = ["heavy" if value > 5 else "light" for value in density]
-    >>> model = CrystalSSLClassifier(max_epochs=2, random_state=0).fit(X[130:180], heavy[130:180])
+    >>> model = CrystalSSLClassifier(max_epochs=2, random_state=0).fit(X[30:80], heavy[30:80])
     >>> model.classes_
     array(['heavy', 'light'], dtype='<U5')
-    >>> model.predict_proba(X[180:190]).shape
+    >>> model.predict_proba(X[10:20]).shape
     (10, 2)
     """
 
@@ -73,8 +75,24 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         super()._set_target(target, y)
         self.classes_ = target.encoder_.classes_
 
-    def _check_weights(self, sample_weight: Any, values: np.ndarray) -> np.ndarray:
-        return super()._check_weights(sample_weight, values) * compute_sample_weight(self.class_weight, values)
+    def _weigh(self, sample_weight: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if isinstance(self.class_weight, dict):
+            _check_class_weight(self.class_weight, np.unique(values[rows]).tolist())
+        weight = sample_weight.copy()
+        weight[rows] *= compute_sample_weight(self.class_weight, values[rows])
+        return weight
+
+    def _hold_out(self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+        held_out = []
+        for label in np.unique(values[rows]).tolist():
+            members = random_state.permutation(rows[values[rows] == label])
+            if len(members) < 2:
+                raise ValueError(
+                    f"the class {label!r} has one crystal, and early_stopping=True holds out some of each class and "
+                    "trains on the others; add crystals, leave the class out, or set early_stopping=False"
+                )
+            held_out.append(members[: min(max(1, round(self.validation_fraction * len(members))), len(members) - 1)])
+        return np.concatenate(held_out)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities of the classes, averaged over the ensemble.
@@ -112,3 +130,15 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
+
+
+def _check_class_weight(class_weight: dict, classes: list) -> None:
+    """Raise a ValueError that names what is no weight or no class, or leaves nothing to tell apart."""
+    for label, weight in class_weight.items():
+        if label not in classes:
+            raise ValueError(f"class_weight names {label!r}, which is no class of y; its classes are {classes}")
+        if not (isinstance(weight, Real) and 0 <= float(weight) < math.inf):
+            raise ValueError(f"class_weight[{label!r}] is {weight!r}; weights are finite numbers of at least 0")
+    weighed = [label for label in classes if class_weight.get(label, 1) > 0]
+    if len(weighed) < 2:
+        raise ValueError(f"class_weight leaves {len(weighed)} of the classes {classes}; training needs at least two")

@@ -26,6 +26,7 @@ from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import PretextTask, resolve_task
 from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
 from crystalssl.training._net import resolve_device
+from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import key_of, make_task
 from crystalssl.training._seeding import seeded
 from crystalssl.training._weights import bundled_folder, state_as_numpy
@@ -227,6 +228,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.random_state = random_state
         self.verbose = verbose
 
+    @usual_torch()
     def fit(self, X: Any, y: Any = None) -> PretrainedCrystalEmbedder:
         """Load the weights, or pretrain on X.
 
@@ -378,6 +380,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         if "encoder_" in state:
             self.embedding_ = self._embedding(self.encoder_)
 
+    @usual_torch()
     def transform(self, X: Any) -> np.ndarray:
         """Return the crystals' vectors.
 

@@ -17,16 +17,27 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from crystalssl._parameters import with_parameters
-from crystalssl.estimators._base import CrystalEstimator, check_known_elements, draw_seed
+from crystalssl.estimators._base import (
+    CrystalEstimator,
+    check_known_elements,
+    draw_seed,
+    elements_of,
+    warn_of_unseen_elements,
+)
 from crystalssl.estimators._network import PropertyNetwork, infer, release
-from crystalssl.estimators._source import EncoderSource
+from crystalssl.estimators._source import EncoderSource, fingerprint
+from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
+from crystalssl.training._precision import usual_torch
 from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
+
+BUILT_IN = ("encoder", "pretrain", "readout", "pooled_layers", "head_dim", "dropout", "standardize", "target_transform")
+"""Parameters that are part of a network, or of the scale that it was trained on."""
 
 ENOUGH_LABELS = 1000
 LOWEST_RATIO = 0.25
@@ -120,6 +131,8 @@ class FinetunedEstimator(CrystalEstimator):
         Losses of each epoch of the first net.
     elements_ : ndarray of int
         Atomic numbers that pretraining or training has seen; empty if any are allowed (``pretrain=None``).
+    trained_elements_ : ndarray of int
+        Atomic numbers in the crystals whose labels were trained on. Predictions for others warn.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -179,6 +192,7 @@ class FinetunedEstimator(CrystalEstimator):
     def _set_target(self, target: Any, y: Any) -> None:
         self.target_ = target
 
+    @usual_torch()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Finetune on labelled crystals.
 
@@ -189,7 +203,8 @@ class FinetunedEstimator(CrystalEstimator):
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
             For a regressor one or several targets, in any unit. For a classifier classes: numbers, strings or booleans.
         sample_weight : array-like of shape (n_crystals,) or None, default=None
-            How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out.
+            How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out of
+            everything, as if it had not been given.
 
         Returns
         -------
@@ -201,6 +216,8 @@ class FinetunedEstimator(CrystalEstimator):
             If a crystal is invalid.
         ValueError
             If targets, weights or parameters do not fit; the message names them.
+        NonFiniteError
+            If training diverges.
         WeightsError
             If the weights named by `pretrain` cannot be loaded.
         """
@@ -209,18 +226,26 @@ class FinetunedEstimator(CrystalEstimator):
         device = resolve_device(self.device)
         self._check_callbacks()
         warm = self.warm_start and hasattr(self, "nets_")
+        built_with = {name: fingerprint(getattr(self, name)) for name in BUILT_IN if hasattr(self, name)}
+        if warm:
+            self._check_warm_start(built_with)
         X = as_graphs(X)
-        source = EncoderSource.of(self.pretrain, self.encoder, X)
-        graphs = self._to_graphs(X, source.recipe)
-        values = self._check_y(y, len(graphs))
+        if len(X) < 2:
+            raise ValueError(f"X holds {'one crystal' if len(X) else 'no crystals'}; training needs at least two")
+        values = self._check_y(y, len(X))
         sample_weight = self._check_weights(sample_weight, values)
+        rows = np.flatnonzero(sample_weight)  # the others are left out of everything
+        source = EncoderSource.of(self.pretrain, self.encoder, X if len(rows) == len(X) else _take(X, rows))
+        graphs = self._to_graphs(X, source.recipe)
 
-        # A crystal without weight is left out of everything: scale of the targets, batches, held-out crystals.
-        train_rows, valid_rows = self._split(np.flatnonzero(sample_weight), random_state)
-        # A warm start keeps the scale that the head was trained on.
-        target = self.target_ if warm else self._new_target().fit(values, train_rows)
-        weight = (sample_weight / sample_weight[train_rows].mean()).astype(np.float32)
-        training = CrystalDataset(graphs, target.scale(values), train_rows, weight)
+        weight = self._weigh(sample_weight, values, rows)
+        train_rows, valid_rows = self._split(values, np.flatnonzero(weight), random_state)
+        weight = (weight / weight[train_rows].mean()).astype(np.float32)
+        if warm:  # the scale that the head was trained on
+            target = self.target_.go_on(values, train_rows, rows)
+        else:
+            target = self._new_target().fit(values, train_rows, rows)
+        training = CrystalDataset(graphs, target.scale(values, rows), train_rows, weight)
         validation = CrystalDataset(graphs, training.y, valid_rows, weight) if len(valid_rows) else None
         settings = {**self._settings(source.is_gentle, len(training)), "device": device}
 
@@ -244,15 +269,33 @@ class FinetunedEstimator(CrystalEstimator):
             )
             nets.append(release(net))
         # Nothing of a fitted estimator changes before all is done.
+        self.elements_, self.trained_elements_ = self._elements(source, graphs, rows, train_rows, warm)
         self.nets_: list[CrystalNet] = nets
         self.net_ = nets[0]
         self.history_ = epochs_of(self.net_)
-        elements = source.elements
-        if elements:
-            elements = elements | set(graphs.elements) | (set(self.elements_.tolist()) if warm else set())
-        self.elements_: np.ndarray = np.array(sorted(elements), dtype=int)
+        self._built_with = built_with
         self._set_target(target, y)
         return self
+
+    def _check_warm_start(self, built_with: dict[str, Any]) -> None:
+        """Raise ValueError for a parameter that the networks of the last fit cannot follow."""
+        for name, before in getattr(self, "_built_with", {}).items():  # files of version 0.1 do not say
+            if built_with[name] != before:
+                raise ValueError(
+                    f"{name} has changed since the last fit, which warm_start=True goes on from, and its networks "
+                    f"cannot follow; set {name} back, or warm_start=False"
+                )
+
+    def _elements(
+        self, source: EncoderSource, graphs: CrystalGraphs, rows: np.ndarray, train_rows: np.ndarray, warm: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the atomic numbers that the networks know, if that is a question, and those of their labels."""
+        trained = set(elements_of(graphs, train_rows))
+        known = source.elements and source.elements | set(elements_of(graphs, rows))
+        if warm:
+            trained |= set(getattr(self, "trained_elements_", self.elements_).tolist())
+            known = known and known | set(self.elements_.tolist())
+        return np.array(sorted(known), dtype=int), np.array(sorted(trained), dtype=int)
 
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:
@@ -263,26 +306,30 @@ class FinetunedEstimator(CrystalEstimator):
                 )
 
     def _check_weights(self, sample_weight: Any, values: np.ndarray) -> np.ndarray:
-        if len(values) < 2:
-            raise ValueError("X holds one crystal; training needs at least two")
         weights = _check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
         n_used = np.count_nonzero(weights)
         if n_used < 2:
             raise ValueError(f"{n_used} of {len(weights)} sample weights are not zero; training needs at least two")
-        return weights
+        return np.ldexp(weights, -np.frexp(weights.max())[1])  # so that sums are finite; no digit changes
 
-    def _split(self, rows: np.ndarray, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    def _weigh(self, sample_weight: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return sample_weight
+
+    def _split(
+        self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on, and those to hold out."""
-        if not self.early_stopping:
-            return rows, rows[:0]
-        rows = random_state.permutation(rows)
-        n_valid = max(1, round(self.validation_fraction * len(rows)))
-        if len(rows) - n_valid < 2:
+        held_out = self._hold_out(values, rows, random_state) if self.early_stopping else rows[:0]
+        train_rows = np.setdiff1d(rows, held_out)
+        if len(train_rows) < 2:
             raise ValueError(
-                f"of {len(rows)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
+                f"of {len(rows)} crystals {len(held_out)} are held out, which leaves fewer than two to train on; lower "
                 "validation_fraction or set early_stopping=False"
             )
-        return np.sort(rows[n_valid:]), np.sort(rows[:n_valid])
+        return train_rows, np.sort(held_out)
+
+    def _hold_out(self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+        return random_state.permutation(rows)[: max(1, round(self.validation_fraction * len(rows)))]
 
     def _settings(self, gentle: bool, n_crystals: int) -> dict[str, Any]:
         """Return what the training of all networks shares, as parameters of `fit_network`."""
@@ -326,9 +373,15 @@ class FinetunedEstimator(CrystalEstimator):
         graphs = self._to_graphs(X, self.net_.module_.encoder.recipe)
         if self.elements_.size:
             check_known_elements(graphs, set(self.elements_.tolist()))
+        if hasattr(self, "trained_elements_"):  # files of version 0.1 do not say
+            warn_of_unseen_elements(graphs, set(self.trained_elements_.tolist()), stacklevel=4)
         device = resolve_device(self.device)
         outputs = (infer(net.module_, CrystalDataset(graphs), device, self.precision) for net in self.nets_)
         return np.stack([self.target_.restore(output) for output in outputs])
+
+
+def _take(X: CrystalGraphs | list, rows: np.ndarray) -> CrystalGraphs | list:
+    return X[rows] if isinstance(X, CrystalGraphs) else [X[row] for row in rows]
 
 
 class WeightedLoss(nn.Module):

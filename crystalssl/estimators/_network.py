@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoded, Encoder
+from crystalssl.exceptions import NonFiniteError
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
-from crystalssl.training._precision import matmul_precision
+from crystalssl.training._finite import find_fault
+from crystalssl.training._precision import matmul_precision, usual_torch
 
 __all__ = ["PropertyNetwork", "infer", "release"]
 
@@ -17,6 +21,13 @@ PREDICTION_BATCH_SIZE = 256
 """Crystals per batch where nothing is learnt; results do not depend on it."""
 _SMALLEST_DEVIATION = 0.1
 """Of a component of crystals' vectors, relative to the median over components."""
+_CONSTANT = 1e-3
+"""Deviation of a component that counts as none, relative to the root mean square of all of them.
+
+Copies of one crystal deviate by some 1e-7 where their sites are permuted, and by 1e-4 where positions are rounded to
+1e-4 Å; crystals that differ, by 1e-2 and more. Finetuning moves vectors by more than a thousandth of their size, which
+would be thousands of such deviations.
+"""
 
 
 class PropertyNetwork(nn.Module):
@@ -88,18 +99,28 @@ class Standardization(nn.Module):
         deviations = vectors.std(axis=0)
         # What hardly varies over these crystals would be blown up for others.
         deviations = np.maximum(deviations, _SMALLEST_DEVIATION * np.median(deviations))
+        size = np.sqrt(np.mean(vectors**2)) or np.float32(1)
         self.register_buffer("center", torch.from_numpy(vectors.mean(axis=0)))
-        self.register_buffer("scale", torch.from_numpy(np.where(deviations > 0, deviations, np.float32(1))))
+        self.register_buffer("scale", torch.from_numpy(np.where(deviations > _CONSTANT * size, deviations, size)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the vectors standardised."""
         return (x - self.center) / self.scale
 
 
+@usual_torch()
 @torch.inference_mode()
 def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: str) -> np.ndarray:
-    """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
-    module = module.to(device).eval()
+    """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim).
+
+    Raises
+    ------
+    NonFiniteError
+        If that is NaN or infinite for a crystal.
+    """
+    if device != "cpu":  # a copy: whatever fails over there, the module is still here
+        module = copy.deepcopy(module).to(device)
+    module.eval()
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
         for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE):
@@ -109,7 +130,13 @@ def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: st
                 rows = np.empty((len(dataset), output.shape[1]), np.float32)
             rows[start : start + len(output)] = output.cpu().numpy()
             start += len(output)
-    module.cpu()
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        cause = find_fault(module.state_dict()) or "numbers exceed what float32 holds"
+        raise NonFiniteError(
+            f"the network gives no finite numbers for item {dataset.indices[finite.argmin()]}: {cause}; train again, "
+            "with a lower learning_rate"
+        )
     return rows
 
 

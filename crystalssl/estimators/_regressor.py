@@ -60,7 +60,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     ...     ("graphs", CrystalGraphTransformer()),
     ...     ("model", CrystalSSLRegressor(max_epochs=2, random_state=0)),
     ... ])
-    >>> model.fit(X[130:180], y[130:180]).predict(X[180:190]).shape
+    >>> model.fit(X[30:80], y[30:80]).predict(X[10:20]).shape
     (10,)
     """
 
@@ -82,7 +82,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:
             new = _OLD_NAMES[self.loss]
-            warnings.warn(f"loss={self.loss!r} is now called {new!r}; set loss={new!r}", FutureWarning, stacklevel=4)
+            warnings.warn(f"loss={self.loss!r} is now called {new!r}; set loss={new!r}", FutureWarning, stacklevel=5)
         return _LOSSES[_OLD_NAMES.get(self.loss, self.loss)]
 
     def _set_target(self, target: TargetScaler, y: Any) -> None:
@@ -119,7 +119,10 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         if self.single_target_:
             members = members[:, :, 0]
         mean = members.mean(axis=0)
-        return (mean, members.std(axis=0, ddof=1)) if return_std else mean
+        if not return_std:
+            return mean
+        unit = np.ldexp(1.0, np.frexp(abs(members).max())[1])  # squares of very large or small numbers are none
+        return mean, unit * (members / unit).std(axis=0, ddof=1)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

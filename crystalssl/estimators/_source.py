@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from sklearn.base import clone
+import joblib
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -15,9 +16,9 @@ from crystalssl.encoders import Encoder, resolve_encoder
 from crystalssl.estimators._base import check_encoder
 from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.graphs import GraphRecipe
-from crystalssl.training._weights import build_encoder, read_weights
+from crystalssl.training._weights import build_encoder, read_weights, state_as_numpy
 
-__all__ = ["EncoderSource"]
+__all__ = ["EncoderSource", "fingerprint"]
 
 DEFAULT_ENCODER = "gatedgcn"
 """What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
@@ -118,3 +119,18 @@ class EncoderSource:
         """Return a new encoder, pooled as it declares for finetuning unless `readout` or `pooled_layers` say else."""
         chosen = {name: value for name, value in pooling.items() if value is not None}
         return build_encoder(self.encoder_class, {**self.params, **chosen}, self.state, self.origin)
+
+
+def fingerprint(value: Any) -> Any:
+    """Return what equals that of another value if an encoder of the one is an encoder of the other.
+
+    An estimator is told by its parameters, as they are now, and a frozen one by its weights.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, FrozenEstimator):
+        weights = getattr(value.estimator, "encoder_", None)
+        return fingerprint(value.estimator), None if weights is None else joblib.hash(state_as_numpy(weights))
+    if isinstance(value, BaseEstimator):
+        return type(value).__name__, repr(value.get_params())
+    return value if isinstance(value, (str, int, float, type(None))) else repr(value)

@@ -14,8 +14,9 @@ from skorch.history import History
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from crystalssl.exceptions import WeightsError
+from crystalssl.exceptions import NonFiniteError, WeightsError
 from crystalssl.training._checkpoints import read_checkpoint, write_checkpoint
+from crystalssl.training._finite import find_fault
 
 __all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine"]
 
@@ -117,7 +118,7 @@ class FinalWeights(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far."""
         if not math.isfinite(net.history[-1, "train_loss"]):
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"training diverged: the loss of epoch {len(net.history)} is {net.history[-1, 'train_loss']}; lower "
                 "learning_rate, or set gradient_clip"
             )
@@ -135,6 +136,9 @@ class FinalWeights(Callback):
         net.module_.load_state_dict(self.best_weights_ or net.averaged_module.state_dict())
         net.module_.eval()
         self.average_ = self.best_weights_ = None
+        fault = find_fault(net.module_.state_dict())
+        if fault is not None:
+            raise NonFiniteError(f"training diverged: {fault}; lower learning_rate, or set gradient_clip")
 
 
 class Progress(Callback):

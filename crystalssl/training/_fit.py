@@ -13,11 +13,12 @@ from torch import nn
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import CrystalNet, train
-from crystalssl.training._precision import matmul_precision
+from crystalssl.training._precision import matmul_precision, usual_torch
 
 __all__ = ["epochs_of", "fit_network"]
 
 
+@usual_torch()
 def fit_network(
     net_class: type[CrystalNet],
     module: nn.Module,

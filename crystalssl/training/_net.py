@@ -123,7 +123,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).add(1).cpu()  # "meta" makes tensors, and computes nothing
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f'device {device!r} cannot be used here ({error}); choose "auto" or "cpu"') from error
     return device

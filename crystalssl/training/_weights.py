@@ -21,7 +21,9 @@ from crystalssl.encoders._base import current_config
 from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS
+from crystalssl.training._finite import find_fault
 from crystalssl.training._folders import FORMAT, holds_weights, read_folder, write_folder
+from crystalssl.training._precision import usual_torch
 from crystalssl.training._seeding import seeded
 
 __all__ = ["build_encoder", "bundled_folder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
@@ -73,6 +75,9 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     WeightsError
         If it cannot be written, for instance because the disk is full. Weights that `folder` held are left.
     """
+    fault = find_fault(encoder.state_dict())
+    if fault is not None:
+        raise WeightsError(f"the weights are not saved to {folder}: {fault}; pretrain again")
     ENCODERS.check(type(encoder))
     # Copies, because layers of other people share weights (PyG's SchNet), which the format refuses.
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in encoder.state_dict().items()}
@@ -151,6 +156,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     return encoder_class, {**config, "encoder_params": current_config(config["encoder_params"])}, tensors
 
 
+@usual_torch()
 def build_encoder(
     encoder_class: type[Encoder], params: dict[str, Any], state: dict[str, torch.Tensor] | None, origin: str
 ) -> Encoder:
@@ -159,7 +165,7 @@ def build_encoder(
     Raises
     ------
     WeightsError
-        If weights, which `origin` names, do not fit.
+        If weights, which `origin` names, do not fit, or are no numbers to compute with.
     """
     if state is None:
         return encoder_class(**params)
@@ -168,6 +174,9 @@ def build_encoder(
         encoder.load_pretrained(state)
     except Exception as error:  # constructors raise whatever torch raises
         raise WeightsError(f"{origin} does not fit its encoder: {error!r}") from error
+    fault = find_fault(encoder.state_dict())
+    if fault is not None:
+        raise WeightsError(f"{origin} cannot be used: {fault}; pretrain again, or restore the weights")
     return encoder
 
 

@@ -24,6 +24,9 @@ from crystalssl.exceptions import InvalidStructureError, NotACrystalError, Recip
 
 from .cases import ESTIMATORS, LEARNERS, as_numbers, output
 
+# The crystals are few: some hold elements that those which are learnt from lack.
+pytestmark = pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
+
 
 def supervised(estimator):
     return is_classifier(estimator) or is_regressor(estimator)

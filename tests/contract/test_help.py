@@ -60,9 +60,9 @@ def documented():
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     for name in crystalssl._DEFINED_IN:
         cls = getattr(crystalssl, name)
-        for method, value in vars(cls).items() if inspect.isclass(cls) else ():
+        for method, value in inspect.getmembers(cls) if inspect.isclass(cls) else ():
             value = getattr(value, "__func__", value)  # of a class method
-            if inspect.isfunction(value) and not method.startswith("_"):
+            if inspect.isfunction(value) and not method.startswith("_") and value.__module__.startswith("crystalssl"):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     return found
 

@@ -26,6 +26,7 @@ def labels(kinds):
 # ---------------------------------------------------------------------- classes
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_classes_are_learnt(tiny_classifier, real_graphs, kinds):
     model = tiny_classifier(max_epochs=30).fit(real_graphs[:160], kinds[:160])
     assert model.classes_.tolist() == ["heavy", "light", "medium"]
@@ -112,6 +113,7 @@ def test_class_that_is_only_held_out_has_no_model(tiny_classifier, graphs):
         tiny_classifier().fit(graphs, y, sample_weight=weights)
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_calibration_and_stratified_folds(tiny_classifier, real_graphs, kinds):
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     scores = cross_val_score(tiny_classifier(), real_graphs, kinds, cv=folds, scoring="neg_log_loss")
@@ -133,6 +135,7 @@ def predictions(model, graphs):
     return model.predict_proba(graphs) if hasattr(model, "predict_proba") else model.predict(graphs)
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_no_weight_is_as_good_as_left_out(model_and_y, graphs, early_stopping):
     make, y = model_and_y
@@ -180,6 +183,7 @@ def test_weights_that_make_no_sense(model_and_y, graphs, weights, message, runs)
     assert runs == []
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_weights_are_routed(model_and_y, graphs):
     make, y = model_and_y
     weights = np.ones(len(y))

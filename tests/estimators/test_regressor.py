@@ -227,6 +227,7 @@ def test_held_out_rows_are_not_learnt_from(tiny_regressor, graphs, y, trainings,
     assert model.history_[0]["valid_loss"] != changed.history_[0]["valid_loss"]
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_stops_when_the_held_out_loss_stagnates_and_keeps_the_best(tiny_regressor, graphs, trainings):
     noise = np.random.default_rng(0).normal(size=len(graphs))
     params = {"early_stopping": True, "validation_fraction": 0.3, "patience": 3, "max_epochs": 300}
@@ -345,6 +346,7 @@ def test_other_encoders_are_finetuned_plainly(tiny_regressor, graphs, y):
     np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_the_default_is_finetuned_gently(graphs, y):
     model = CrystalSSLRegressor(max_epochs=2, random_state=0).fit(graphs[:20], y[:20])
     assert model.net_.module_.head[0].center.shape == (model.net_.module_.encoder.graph_dim,)
@@ -371,6 +373,7 @@ def test_fitted_embedder_is_pretrained_anew_unless_frozen(tiny_regressor, tiny_e
     assert_equal(encoder_state(thawed), tiny_embedder().fit(graphs).encoder_.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_frozen_embedder_survives_cloning_and_cross_validation(tiny_regressor, tiny_embedder, graphs, y, runs):
     model = tiny_regressor(pretrain=FrozenEstimator(tiny_embedder().fit(graphs)), max_epochs=1)
     n_runs = len(runs)
