@@ -213,7 +213,7 @@ def test_a_class_of_one_crystal_is_named(tiny_classifier, graphs):
         {"pretrain": None},
         {"pretrain": "barlow"},
         {"readout": "mean"},
-        {"layers": "last"},
+        {"pooled_layers": "last"},
         {"head_dim": 9},
         {"dropout": 0.5},
         {"standardize": True},
