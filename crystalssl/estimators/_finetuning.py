@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_sample_weight
@@ -22,6 +22,7 @@ from crystalssl.estimators._network import PropertyNetwork, infer, release
 from crystalssl.estimators._source import EncoderSource
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet
+from crystalssl.training._callbacks import copies_of
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
 from crystalssl.training._seeding import derive_seed, seeded
@@ -237,7 +238,7 @@ class FinetunedEstimator(CrystalEstimator):
                 seed=derive_seed(seed, 1),
                 description=self._description(member),
                 # A copy for each net, as of every parameter: what a callback learns stays in the net.
-                further_callbacks=clone(list(self.callbacks or []), safe=False),
+                further_callbacks=copies_of(self.callbacks),
                 **settings,
             )
             nets.append(release(net))
@@ -251,6 +252,14 @@ class FinetunedEstimator(CrystalEstimator):
         self.elements_: np.ndarray = np.array(sorted(elements), dtype=int)
         self._set_target(target, y)
         return self
+
+    def __sklearn_clone__(self) -> Any:
+        # scikit-learn clones callbacks like any parameter, and some cannot be: the rest is cloned without them.
+        bare = object.__new__(type(self))
+        vars(bare).update(vars(self), callbacks=None)
+        new = BaseEstimator.__sklearn_clone__(bare)
+        new.callbacks = None if self.callbacks is None else type(self.callbacks)(copies_of(self.callbacks))
+        return new
 
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:

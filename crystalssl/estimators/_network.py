@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch_geometric.data import Batch
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
 from crystalssl.training._precision import matmul_precision
+from crystalssl.training._seeding import Dropout
 
 __all__ = ["PropertyNetwork", "infer", "release"]
 
@@ -40,10 +43,10 @@ class PropertyNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(encoder.graph_dim, head_dim),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
         self.freeze(freeze_encoder)
@@ -99,7 +102,9 @@ class Standardization(nn.Module):
 @torch.inference_mode()
 def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: str) -> np.ndarray:
     """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim)."""
-    module = module.to(device).eval()
+    if device != "cpu":  # a copy: other threads may be predicting with the same module
+        module = copy.deepcopy(module).to(device)
+    module.eval()
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
         for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE):
@@ -109,7 +114,6 @@ def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: st
                 rows = np.empty((len(dataset), output.shape[1]), np.float32)
             rows[start : start + len(output)] = output.cpu().numpy()
             start += len(output)
-    module.cpu()
     return rows
 
 
