@@ -71,7 +71,7 @@ def element_features() -> np.ndarray:
 
     def values(element: Element) -> list[float]:
         data = element.data
-        # Asked for a value that it does not have, pymatgen warns. Not to ask is safe in threads; silencing warnings is not.
+        # pymatgen warns when it is asked for what it does not have, and warnings cannot be silenced for one thread.
         known = {key for key, value in data.items() if value and not str(value).startswith("no data")}
         affinity = data.get("Electron affinity")  # missing or None, as pymatgen's version has it
         return [

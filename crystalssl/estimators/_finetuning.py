@@ -256,7 +256,7 @@ class FinetunedEstimator(CrystalEstimator):
     def __sklearn_clone__(self) -> Any:
         # scikit-learn clones callbacks like any parameter, and some cannot be: the rest is cloned without them.
         bare = object.__new__(type(self))
-        vars(bare).update(vars(self), callbacks=None)
+        bare.__dict__.update(vars(self), callbacks=None)
         new = BaseEstimator.__sklearn_clone__(bare)
         new.callbacks = None if self.callbacks is None else type(self.callbacks)(copies_of(self.callbacks))
         return new

@@ -103,9 +103,9 @@ class CrystalNet(NeuralNet):
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
-        with matmul_precision(self.precision):
-            with contextlib.nullcontext() if self._randomness is None else self._randomness.step():
-                yield
+        drawing = contextlib.nullcontext() if self._randomness is None else self._randomness.step()
+        with matmul_precision(self.precision), drawing:
+            yield
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Take a step of the optimizer."""

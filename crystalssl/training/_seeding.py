@@ -43,11 +43,11 @@ def _drawing_functions() -> Iterator[Any]:
     yield from (getattr(torch.Tensor, name) for name in in_place + both)
 
 
-# Those of "_like" take a generator since torch 2.10; the weights that nn.init fills with a constant never do.
+# Older releases give none to those of "_like". What nn.init fills with a constant needs none.
 _DRAWING = frozenset(function for function in _drawing_functions() if "generator" in (function.__doc__ or ""))
 
 
-class seeded(TorchFunctionMode):  # noqa: N801  (used as a context manager)
+class seeded(TorchFunctionMode):
     """Have this thread draw initial weights on the CPU from a generator of its own, seeded with `seed`.
 
     Modules offer no way to say what their weights are drawn from. A mode of torch does: it sees every call of this
