@@ -94,8 +94,9 @@ class FinetunedEstimator(CrystalEstimator):
         Go on from the networks of the last `fit`.
     callbacks : list of skorch callbacks or None, default=None
         Called during training, before those of the estimator. Each net gets a copy, found afterwards in
-        ``net_.callbacks_``. They see what the net learns: scaled targets, or codes of classes. The sample weights are
-        in the field ``sample_weight`` of every batch.
+        ``net_.callbacks_``; one that cannot be cloned shares what it holds with its copies. They see what the net
+        learns: scaled targets, or codes of classes. The sample weights are in the field ``sample_weight`` of every
+        batch.
     device : str, default="auto"
         Torch device. "auto" is the GPU if there is one.
     precision : {"highest", "high", "medium"}, default="highest"

@@ -135,7 +135,9 @@ def test_a_search_of_optuna_in_threads(X, y):
 
     one_by_one = values(1)
     assert len(set(one_by_one.values())) == 6
-    assert values(2) == one_by_one
+    in_threads = values(2)  # two threads may try the same, and then not all are tried
+    assert len(in_threads) > 2
+    assert in_threads.items() <= one_by_one.items()
 
 
 def test_one_model_predicts_in_many_threads(X, y):
