@@ -145,7 +145,8 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
         encoder_class = ENCODERS["gatedgcn"]
         module = PropertyNetwork(encoder_class(**encoder_class.pooling), 1, model.head_dim, model.dropout, False)
     seed = derive_seed(seed, 1)
-    batches = BatchIterator(dataset, model.batch_size, shuffle=True)
+    generator = torch.Generator()
+    batches = BatchIterator(dataset, model.batch_size, shuffle=True, generator=generator)
     schedule = WarmupCosine(len(batches), model.max_epochs)
     encoder, rest = list(module.encoder.parameters()), list(module.head.parameters())
     optimizer = torch.optim.AdamW(
@@ -155,18 +156,17 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
     average = AveragedModel(module, multi_avg_fn=average_of, use_buffers=True)
     module.train()
     step = 0
-    with seeded(seed):
-        for epoch in range(model.max_epochs):
-            torch.manual_seed(derive_seed(seed, epoch))
-            for batch, target in batches:
-                for group in optimizer.param_groups:
-                    group["lr"] = model.learning_rate * schedule.factor(step)
-                optimizer.zero_grad()
-                F.l1_loss(module(batch), target).backward()
-                nn.utils.clip_grad_norm_(module.parameters(), model.gradient_clip)
-                optimizer.step()
-                average.update_parameters(module)
-                step += 1
+    for epoch in range(model.max_epochs):
+        generator.manual_seed(derive_seed(seed, epoch))
+        for batch, target in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = model.learning_rate * schedule.factor(step)
+            optimizer.zero_grad()
+            F.l1_loss(module(batch), target).backward()
+            nn.utils.clip_grad_norm_(module.parameters(), model.gradient_clip)
+            optimizer.step()
+            average.update_parameters(module)
+            step += 1
     return average.module.eval(), scaler
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 
 import numpy as np
 
@@ -72,21 +71,21 @@ def element_features() -> np.ndarray:
 
     def values(element: Element) -> list[float]:
         data = element.data
+        # pymatgen warns when it is asked for what it does not have, and warnings cannot be silenced for one thread.
+        known = {key for key, value in data.items() if value and not str(value).startswith("no data")}
         affinity = data.get("Electron affinity")  # missing or None, as pymatgen's version has it
         return [
-            element.X,
+            element.X if "X" in known else math.nan,
             _log(CovalentRadius.radius.get(element.symbol)),
             valence_electrons(element.symbol) if "Electronic structure" in data else math.nan,
-            _log(element.ionization_energy),
+            _log(element.ionization_energy if "Ionization energies" in known else None),
             math.nan if affinity is None else float(affinity),
-            _log(element.molar_volume),
+            _log(element.molar_volume if "Molar volume" in known else None),
             _log(element.atomic_mass),
         ]
 
     elements = [Element.from_Z(z) for z in range(1, N_ELEMENTS + 1)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen warns of each missing value; they become zeros
-        raw = np.array([values(element) for element in elements])
+    raw = np.array([values(element) for element in elements])
     standardised = np.nan_to_num((raw - np.nanmean(raw, axis=0)) / np.nanstd(raw, axis=0))
     low, high = np.nanmin(raw, axis=0), np.nanmax(raw, axis=0)
     classes = np.nan_to_num((raw - low) / (high - low) * _N_BINS, nan=-1).clip(max=_N_BINS - 1)

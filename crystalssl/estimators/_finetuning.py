@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_sample_weight
@@ -29,6 +29,7 @@ from crystalssl.estimators._source import EncoderSource, fingerprint
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet
+from crystalssl.training._callbacks import copies_of
 from crystalssl.training._fit import epochs_of, fit_network
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
@@ -106,8 +107,9 @@ class FinetunedEstimator(CrystalEstimator):
         Go on from the networks of the last `fit`.
     callbacks : list of skorch callbacks or None, default=None
         Called during training, before those of the estimator. Each net gets a copy, found afterwards in
-        ``net_.callbacks_``. They see what the net learns: scaled targets, or codes of classes. The sample weights are
-        in the field ``sample_weight`` of every batch.
+        ``net_.callbacks_``; one that cannot be cloned shares what it holds with its copies. They see what the net
+        learns: scaled targets, or codes of classes. The sample weights are in the field ``sample_weight`` of every
+        batch.
     device : str, default="auto"
         Torch device. "auto" is the GPU if there is one.
     precision : {"highest", "high", "medium"}, default="highest"
@@ -264,7 +266,7 @@ class FinetunedEstimator(CrystalEstimator):
                 seed=derive_seed(seed, 1),
                 description=self._description(member),
                 # A copy for each net, as of every parameter: what a callback learns stays in the net.
-                further_callbacks=clone(list(self.callbacks or []), safe=False),
+                further_callbacks=copies_of(self.callbacks),
                 **settings,
             )
             nets.append(release(net))
@@ -296,6 +298,14 @@ class FinetunedEstimator(CrystalEstimator):
             trained |= set(getattr(self, "trained_elements_", self.elements_).tolist())
             known = known and known | set(self.elements_.tolist())
         return np.array(sorted(known), dtype=int), np.array(sorted(trained), dtype=int)
+
+    def __sklearn_clone__(self) -> Any:
+        # scikit-learn clones callbacks like any parameter, and some cannot be: the rest is cloned without them.
+        bare = object.__new__(type(self))
+        bare.__dict__.update(vars(self), callbacks=None)
+        new = BaseEstimator.__sklearn_clone__(bare)
+        new.callbacks = None if self.callbacks is None else type(self.callbacks)(copies_of(self.callbacks))
+        return new
 
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:

@@ -14,6 +14,7 @@ from crystalssl.exceptions import NonFiniteError
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
 from crystalssl.training._finite import find_fault
 from crystalssl.training._precision import matmul_precision, usual_torch
+from crystalssl.training._seeding import Dropout
 
 __all__ = ["PropertyNetwork", "infer", "release"]
 
@@ -51,10 +52,10 @@ class PropertyNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(encoder.graph_dim, head_dim),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
         self.freeze(freeze_encoder)
@@ -118,7 +119,7 @@ def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: st
     NonFiniteError
         If that is NaN or infinite for a crystal.
     """
-    if device != "cpu":  # a copy: whatever fails over there, the module is still here
+    if device != "cpu":  # a copy: other threads may be predicting with the same module, and it stays here if that fails
         module = copy.deepcopy(module).to(device)
     module.eval()
     rows, start = np.empty((len(dataset), 0), np.float32), 0

@@ -111,14 +111,23 @@ class BatchIterator:
     batch_size : int
         Crystals per batch.
     shuffle : bool, default=False
-        Draw a new order from torch's global generator at every pass. The last batch is then left out if it holds a
-        single crystal, of which batch normalisation cannot take statistics, unless it is the only one.
+        Draw a new order at every pass. The last batch is then left out if it holds a single crystal, of which batch
+        normalisation cannot take statistics, unless it is the only one.
+    generator : torch.Generator or None, default=None
+        What the order is drawn from, on the CPU; None is torch's global generator, which all threads share.
     """
 
-    def __init__(self, dataset: CrystalDataset, batch_size: int, shuffle: bool = False):
+    def __init__(
+        self,
+        dataset: CrystalDataset,
+        batch_size: int,
+        shuffle: bool = False,
+        generator: torch.Generator | None = None,
+    ):
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.generator = generator
 
     def __len__(self) -> int:
         n_batches, rest = divmod(len(self.dataset), self.batch_size)
@@ -127,7 +136,7 @@ class BatchIterator:
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices
         if self.shuffle:
-            indices = indices[torch.randperm(len(indices)).numpy()]
+            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
         for i in range(len(self)):
             rows = indices[i * self.batch_size : (i + 1) * self.batch_size]
             batch = collate(self.dataset.graphs, rows)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
@@ -18,7 +20,23 @@ from crystalssl.exceptions import NonFiniteError, WeightsError
 from crystalssl.training._checkpoints import read_checkpoint, write_checkpoint
 from crystalssl.training._finite import find_fault
 
-__all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine"]
+__all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine", "copies_of"]
+
+
+def copies_of(callbacks: Iterable[Any] | None) -> list[Any]:
+    """Return a copy of each of some callbacks, as a list of skorch takes them.
+
+    What cannot be cloned, because it holds something that is one of its kind, such as a trial of optuna or the writer
+    of a log, is copied without what it holds.
+    """
+    return [(item[0], _copy_of(item[1])) if isinstance(item, tuple) else _copy_of(item) for item in callbacks or ()]
+
+
+def _copy_of(callback: Any) -> Any:
+    try:
+        return clone(callback, safe=False)
+    except Exception:  # whatever the object raises that refuses to be copied
+        return copy.copy(callback)
 
 
 class StopTraining(Exception):

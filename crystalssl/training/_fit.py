@@ -13,7 +13,7 @@ from torch import nn
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import CrystalNet, train
-from crystalssl.training._precision import matmul_precision, usual_torch
+from crystalssl.training._precision import usual_torch
 
 __all__ = ["epochs_of", "fit_network"]
 
@@ -92,11 +92,11 @@ def fit_network(
         callbacks__print_log=None,
         device=device,
         seed=seed,
+        precision=precision,
         verbose=0,
         **net_params,
     )
-    with matmul_precision(precision):
-        return train(net.initialize(), training)
+    return train(net.initialize(), training)
 
 
 def epochs_of(net: CrystalNet) -> list[dict[str, Any]]:

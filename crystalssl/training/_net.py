@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch_geometric.data import Batch
 
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import FinalWeights, StopTraining
-from crystalssl.training._seeding import derive_seed, seeded
+from crystalssl.training._precision import matmul_precision
+from crystalssl.training._seeding import Randomness, derive_seed
 
 __all__ = ["CrystalNet", "PretrainingNet", "resolve_device", "train"]
 
@@ -24,7 +26,8 @@ class CrystalNet(NeuralNet):
     """A skorch net that reads `CrystalDataset`.
 
     Whatever is random in epoch ``n`` follows from `seed` and ``n`` alone, so that a run resumed after any epoch goes on
-    as if it had never stopped.
+    as if it had never stopped. What is global in torch, its generators and the precision of matrix products, is left as
+    it was after every step, so that nets can be trained in threads beside each other.
 
     Parameters
     ----------
@@ -35,16 +38,31 @@ class CrystalNet(NeuralNet):
         the `sample_weight` of its crystals.
     seed : int, default=0
         Seed of shuffling, dropout and views.
+    precision : {"highest", "high", "medium"}, default="highest"
+        How exactly matrices are multiplied, as in :func:`torch.set_float32_matmul_precision`.
     **kwargs
         Of :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module: Any, criterion: Any = torch.nn.L1Loss, *, seed: int = 0, **kwargs: Any):
+    precision = "highest"  # of nets that were pickled before there was a choice
+    _randomness: Randomness | None = None
+
+    def __init__(
+        self,
+        module: Any,
+        criterion: Any = torch.nn.L1Loss,
+        *,
+        seed: int = 0,
+        precision: str = "highest",
+        **kwargs: Any,
+    ):
         super().__init__(module, criterion, **{"criterion__reduction": "none", **kwargs})
         self.seed = seed
+        self.precision = precision
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        state.pop("_randomness", None)
         # skorch stores what was trained apart from the parameters, and they would be stored twice.
         if state.get("module") is getattr(self, "module_", None):
             state.pop("module", None)
@@ -61,12 +79,48 @@ class CrystalNet(NeuralNet):
 
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
-        return BatchIterator(dataset, self.batch_size, shuffle=training)
+        return BatchIterator(dataset, self.batch_size, shuffle=training, generator=self._generator)
+
+    @property
+    def _generator(self) -> torch.Generator | None:
+        return None if self._randomness is None else self._randomness.generator
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
+        """Make the generators of training."""
+        super().on_train_begin(net, X, y, **kwargs)
+        self._randomness = Randomness(self.module_, self.device)
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
         """Seed all that is random in this epoch."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
-        torch.manual_seed(derive_seed(self.seed, len(self.history) - 1))
+        if self._randomness is not None:
+            self._randomness.seed(derive_seed(self.seed, len(self.history) - 1))
+
+    def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
+        """Forget the generators."""
+        super().on_train_end(net, X, y, **kwargs)
+        self._randomness = None
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        drawing = contextlib.nullcontext() if self._randomness is None else self._randomness.step()
+        with matmul_precision(self.precision), drawing:
+            yield
+
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Take a step of the optimizer."""
+        with self._step():
+            return super().train_step(batch, **fit_params)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Return loss and predictions of a batch of validation crystals."""
+        with self._step():
+            return super().validation_step(batch, **fit_params)
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+        """Return predictions of a batch."""
+        with self._step():
+            return super().evaluation_step(batch, training)
 
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Call the module, or in evaluation its moving average where there is one."""
@@ -100,9 +154,9 @@ class PretrainingNet(CrystalNet):
         return step
 
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
-        """Return the loss of a batch; its views are drawn from torch's generator of the device."""
+        """Return the loss of a batch; its views are drawn from a generator of their own, on the device."""
         if self.module_.training:
-            seed = int(torch.randint(2**62, ()))
+            seed = int(torch.randint(2**62, (), generator=self._generator))
         else:  # views differ between batches, but not between epochs, so that validation losses can be compared
             seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]))
         return super().infer(x, generator=torch.Generator(self.device).manual_seed(seed), **fit_params)
@@ -130,13 +184,12 @@ def resolve_device(device: str) -> str:
 
 
 def train(net: CrystalNet, dataset: CrystalDataset) -> CrystalNet:
-    """Train an initialised net until it has seen `max_epochs` epochs, with torch's global random state left as it was.
+    """Train an initialised net until it has seen `max_epochs` epochs.
 
     skorch's own `fit` takes Ctrl-C for the end of training; here it is an interruption, which the caller sees.
     """
-    with seeded(net.seed):
-        net.notify("on_train_begin", X=dataset, y=None)
-        with contextlib.suppress(StopTraining):
-            net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
-        net.notify("on_train_end", X=dataset, y=None)
+    net.notify("on_train_begin", X=dataset, y=None)
+    with contextlib.suppress(StopTraining):
+        net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
+    net.notify("on_train_end", X=dataset, y=None)
     return net

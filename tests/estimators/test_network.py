@@ -39,3 +39,16 @@ def test_infer_goes_over_the_rows_of_a_data_set(network, graphs):
     np.testing.assert_allclose(some, everything[rows], rtol=1e-5)
     vectors = infer(module.encoder, CrystalDataset(graphs), "cpu", "highest")
     assert vectors.shape == (len(graphs), module.encoder.graph_dim)
+
+
+def test_infer_elsewhere_leaves_the_module_where_it_is(network, graphs, monkeypatch):
+    """Other threads may be predicting with it."""
+    module = network(0.0)
+    expected = infer(module, CrystalDataset(graphs), "cpu", "highest")
+    moved = []
+    to = nn.Module.to
+    monkeypatch.setattr(nn.Module, "to", lambda self, *args: moved.append(self) or to(self, *args))
+    assert np.array_equal(infer(module, CrystalDataset(graphs), "cpu:0", "highest"), expected)
+    [other] = moved
+    assert other is not module
+    assert not {id(p) for p in other.parameters()} & {id(p) for p in module.parameters()}

@@ -117,7 +117,17 @@ def test_sample_weights_are_a_field_of_the_batch(real_graphs):
     assert batch.sample_weight.tolist() == [1, 1, 1]
 
 
-def test_order_comes_from_torchs_global_generator(real_graphs):
+def test_order_comes_from_a_generator(real_graphs):
+    before = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(1)
+    iterator = BatchIterator(numbered(real_graphs, 20), 6, shuffle=True, generator=generator)
+    orders = [[row for _, y in iterator for row in y[:, 0].tolist()] for _ in range(2)]
+    generator.manual_seed(1)
+    assert orders == [torch.randperm(20, generator=generator).tolist() for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_order_comes_from_torchs_global_generator_unless_another_is_given(real_graphs):
     iterator = BatchIterator(numbered(real_graphs, 20), 6, shuffle=True)
 
     def order():

@@ -5,8 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
 from skorch.callbacks import Callback
 
+from crystalssl import CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.training import BatchIterator
 from crystalssl.training._callbacks import FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import train
@@ -244,3 +248,116 @@ def test_pretraining_says_nothing_unless_asked(real_graphs, tiny_settings, capfd
     assert out == ""
     assert err.count("\n") == verbose
     assert ("pretraining (barlow)" in err) == bool(verbose)
+
+
+# ------------------------------------------------------------------ copies
+
+
+class Writer:
+    """Stands for what is one of its kind: a log that is being written, a trial of a study."""
+
+    def __init__(self, error=TypeError):
+        self.error = error
+        self.lines = []
+
+    def __deepcopy__(self, memo):
+        raise self.error("one of its kind")
+
+
+class Log(Callback):
+    """Like TensorBoard's: the parameter is kept under its name, and cannot be copied."""
+
+    def __init__(self, writer):
+        self.writer = writer
+
+    def on_train_begin(self, net, **kwargs):
+        self.epochs_ = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs_ += 1
+        self.writer.lines.append(net.history[-1, "train_loss"])
+
+
+class Pruning(Callback):
+    """Like that of optuna: the parameter is kept under another name, which scikit-learn cannot clone."""
+
+    def __init__(self, trial):
+        self._trial = trial
+
+    def on_epoch_end(self, net, **kwargs):
+        self._trial.lines.append(net.history[-1, "train_loss"])
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, NotImplementedError])
+@pytest.mark.parametrize("callback_class", [Log, Pruning])
+def test_callbacks_that_cannot_be_cloned_are_copied_without_what_they_hold(real_graphs, callback_class, error):
+    writer = Writer(error)
+    callback = callback_class(writer)
+    model = CrystalSSLRegressor(
+        None, encoder="cgcnn", max_epochs=2, ensemble_size=2, random_state=0, callbacks=[callback, ("named", callback)]
+    )
+    copied = clone(model)
+    for one, other in zip(model.callbacks, copied.callbacks, strict=True):
+        one, other = (item[1] if isinstance(item, tuple) else item for item in (one, other))
+        assert one is not other
+        assert vars(one) == vars(other) != {}
+    y = np.arange(8.0)
+    copied.fit(real_graphs[:8], y)
+    assert len(writer.lines) == 2 * 2 * 2  # callbacks, networks, epochs
+    assert "epochs_" not in vars(callback)
+    plain = clone(model).set_params(callbacks=None).fit(real_graphs[:8], y)
+    assert np.array_equal(copied.predict(real_graphs[:8]), plain.predict(real_graphs[:8]))
+    scores = cross_val_score(model, real_graphs[:8], y, cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+
+
+def test_callbacks_that_can_be_cloned_are_copied_with_all_they_hold(real_graphs):
+    held = []
+
+    class Keeper(Callback):
+        def __init__(self, held):
+            self.held = held
+
+        def on_epoch_end(self, net, **kwargs):
+            self.held.append(len(net.history))
+
+    model = CrystalSSLRegressor(
+        None, encoder="cgcnn", max_epochs=2, ensemble_size=2, random_state=0, callbacks=(Keeper(held),)
+    )
+    assert isinstance(clone(model).callbacks, tuple)
+    model.fit(real_graphs[:8], np.arange(8.0))
+    assert held == []
+    assert [dict(net.callbacks_)["Keeper"].held for net in model.nets_] == [[1, 2], [1, 2]]
+
+
+def test_a_clone_keeps_what_else_scikit_learn_clones():
+    model = CrystalSSLRegressor(PretrainedCrystalEmbedder("cdssl"), callbacks=[Pruning(Writer())], dropout=0.3)
+    with config_context(enable_metadata_routing=True):
+        model.set_fit_request(sample_weight=True)
+        copied = clone(model)
+        assert copied.get_metadata_routing().fit.requests == model.get_metadata_routing().fit.requests
+    assert copied.dropout == 0.3
+    assert copied.pretrain is not model.pretrain
+    assert copied.pretrain.method == "cdssl"
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_trials_of_optuna_are_pruned(real_graphs, tmp_path, storage):
+    optuna = pytest.importorskip("optuna")
+    SkorchPruningCallback = pytest.importorskip("optuna_integration").SkorchPruningCallback
+    study = optuna.create_study(
+        storage=storage and f"sqlite:///{tmp_path}/trials",
+        pruner=optuna.pruners.ThresholdPruner(upper=0, n_warmup_steps=1),
+    )
+
+    def objective(trial):
+        model = CrystalSSLRegressor(
+            None, encoder="cgcnn", max_epochs=4, random_state=0, callbacks=[SkorchPruningCallback(trial, "train_loss")]
+        )
+        clone(model).fit(real_graphs[:8], np.arange(8.0))
+        return 0.0
+
+    study.optimize(objective, n_trials=2)
+    for trial in study.trials:
+        assert trial.state == optuna.trial.TrialState.PRUNED
+        assert [*trial.intermediate_values] == [0, 1]

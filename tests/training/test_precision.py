@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from crystalssl import CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.encoders import CGCNN
+from crystalssl.training import _precision
 from crystalssl.training._precision import PRECISIONS, matmul_precision
 
 BACKENDS = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
@@ -47,6 +51,95 @@ def test_what_a_user_set_for_one_backend_is_restored():
     with matmul_precision("highest"):
         assert state() == ["ieee", "ieee"]
     assert BACKENDS[0].fp32_precision == "bf16"
+
+
+# ------------------------------------------------------------------ threads
+
+WAIT = 30  # seconds after which a test fails that would wait for ever
+
+
+def in_threads(*functions):
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_threads_with_the_same_precision_are_inside_together():
+    before, inside, outside = state(), threading.Barrier(2), threading.Barrier(2)
+    seen = []
+
+    def meet(waits_for_the_other):
+        with matmul_precision("medium"):
+            inside.wait(WAIT)
+            seen.append(state())
+            if waits_for_the_other:
+                outside.wait(WAIT)
+                seen.append(state())  # the first to come has left
+        if not waits_for_the_other:
+            outside.wait(WAIT)
+
+    in_threads(lambda: meet(False), lambda: meet(True))
+    assert seen == [["bf16", "tf32"]] * 3
+    assert state() == before
+
+
+def test_threads_with_other_precisions_wait_for_each_other():
+    before, wrong = state(), []
+
+    def work(precision):
+        for _ in range(200):
+            with matmul_precision(precision):
+                wrong.extend([precision] * (state() != [*PRECISIONS[precision]]))
+
+    in_threads(*(functools.partial(work, precision) for precision in [*PRECISIONS] * 2))
+    assert wrong == []
+    assert state() == before
+
+
+def test_threads_that_ask_again_do_not_block_each_other():
+    before, both, seen = state(), threading.Barrier(2), []
+
+    def work(inner):
+        with matmul_precision("highest"):
+            both.wait(WAIT)  # each is inside and wants something else before it leaves
+            with matmul_precision(inner), matmul_precision(inner):
+                seen.append((inner, state()))
+            seen.append(("highest", state()))
+
+    in_threads(lambda: work("high"), lambda: work("medium"))
+    assert sorted(seen) == sorted((name, [*PRECISIONS[name]]) for name in ("highest", "highest", "high", "medium"))
+    assert state() == before
+
+
+def test_ctrl_c_while_waiting_blocks_nobody(monkeypatch):
+    before, inside, leave = state(), threading.Event(), threading.Event()
+
+    def stay():
+        with matmul_precision("medium"):
+            inside.set()
+            leave.wait(WAIT)
+
+    thread = threading.Thread(target=stay, daemon=True)
+    thread.start()
+    inside.wait(WAIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(_precision._turn, "wait_for", lambda ready: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), matmul_precision("high"):
+            pass
+    seen = []
+
+    def enter(precision):
+        with matmul_precision(precision):
+            seen.append(state())
+
+    in_threads(lambda: enter("medium"))  # beside the one that stays
+    leave.set()
+    in_threads(lambda: enter("high"))
+    assert seen == [["bf16", "tf32"], ["tf32", "tf32"]]
+    assert state() == before
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
