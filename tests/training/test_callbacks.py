@@ -17,6 +17,9 @@ from crystalssl.training._net import train
 
 from .pretraining import pretrain
 
+# A few crystals hold elements that others do not.
+pytestmark = pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
+
 
 class Spy(Callback):
     """Keeps the weights after every step and epoch, and the learning rates of every step."""

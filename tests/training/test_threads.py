@@ -24,6 +24,9 @@ from crystalssl.training._callbacks import FinalWeights
 from crystalssl.training._net import train
 from crystalssl.training._precision import matmul_precision
 
+# A few crystals hold elements that others do not.
+pytestmark = pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
+
 
 @pytest.fixture(autouse=True)
 def threads_that_take_turns_often():
