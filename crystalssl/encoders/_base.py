@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from crystalssl._config import Configured, to_json
+from crystalssl._config import Configured
 from crystalssl.encoders._layers import KERNELS, Layer
 from crystalssl.encoders._readout import Readout
 from crystalssl.graphs import GraphRecipe
@@ -127,6 +129,9 @@ class Encoder(Configured, Layer):
     enter the head, and its learning rate is lowered. The fewer labels there are, the lower it is."""
     pools_edges: ClassVar[bool] = False
     """Whether the readout pools edges beside atoms."""
+    fades_edges: ClassVar[bool] = False
+    """Whether an edge counts less in the readout the closer it is to being cut off, by ``batch.edge_weight``. Without
+    that, as in the networks of the papers, predictions jump where a neighbour comes into the graph."""
 
     config: dict[str, Any]
     node_dim: int
@@ -183,7 +188,8 @@ class Encoder(Configured, Layer):
         """Encode a batch made by :func:`crystalssl.training.collate`."""
         nodes, edge, state = self.layer_outputs(batch)
         node = torch.cat(nodes, dim=1) if self.config["pooled_layers"] == "all" else nodes[-1]
-        return Encoded(node, edge, self.readout(node, edge, state, batch))
+        weight = batch.edge_weight if self.fades_edges else None
+        return Encoded(node, edge, self.readout(node, edge, state, batch, weight))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load weights; a readout that is not the one they were trained with keeps its initial ones.
@@ -207,9 +213,10 @@ def current_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _json_value(cls: type[Encoder], name: str, value: Any) -> Any:
     """Return a parameter as the JSON value that a weights folder stores."""
+    value = value.item() if isinstance(value, np.generic) else value
     try:
-        return to_json(value)
-    except ValueError as error:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"{cls.__name__} cannot be rebuilt from its weights folder: {name} = {value!r} is not a JSON value; pass "
             "numbers, strings, lists and dicts"

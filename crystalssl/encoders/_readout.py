@@ -56,20 +56,39 @@ class Readout(nn.Module):
             self.out_dim += width
         self.out_dim += state_dim
 
-    def forward(self, node: Tensor, edge: Tensor | None, state: Tensor | None, batch: Batch) -> Tensor:
-        """Return one row per crystal."""
+    def forward(
+        self,
+        node: Tensor,
+        edge: Tensor | None,
+        state: Tensor | None,
+        batch: Batch,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return one row per crystal.
+
+        An edge whose weight, of shape (n_edges,), goes to 0 drops out continuously: the logarithm of its weight is
+        added where a maximum or a softmax is taken. With the last edge of a crystal the whole goes to 0.
+        """
         parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch)]
         if self.edges is not None:
             crystal = batch.batch[batch.edge_index[1]]
-            parts.append(self._pool(self.edges, edge, crystal, batch.edge_ptr[batch.ptr], batch))
+            rows = edge, crystal, batch.edge_ptr[batch.ptr], batch
+            if edge_weight is None:
+                parts.append(self._pool(self.edges, *rows))
+            else:
+                largest = _pool(edge_weight[:, None], crystal, batch.num_graphs, "max")
+                relative = edge_weight[:, None] / largest[crystal].clamp(min=1e-30)
+                parts.append(largest * self._pool(self.edges, *rows, relative.log().clamp(min=-80)))
         if state is not None:
             parts.append(state)
         return torch.cat(parts, dim=1)
 
     @staticmethod
-    def _pool(pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch) -> Tensor:
+    def _pool(
+        pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch, *log_weight: Tensor
+    ) -> Tensor:
         # Stored estimators of version 0.1.0 hold PyG's aggregations, which are called like ours.
-        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr)
+        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr, *log_weight)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
@@ -94,9 +113,19 @@ class Statistics(nn.Module):
         super().__init__()
         self.names = names
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor, log_weight: Tensor | None = None) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
-        return torch.cat([_pool(x, crystal, len(ptr) - 1, name) for name in self.names], dim=1)
+        n_crystals = len(ptr) - 1
+        if log_weight is None:
+            return torch.cat([_pool(x, crystal, n_crystals, name) for name in self.names], dim=1)
+        weights = log_weight.exp()
+        total = _pool(weights, crystal, n_crystals, "sum").clamp(min=1e-30)
+        pooled = {
+            "mean": lambda: _pool(x * weights, crystal, n_crystals, "sum") / total,
+            "max": lambda: _pool(x + log_weight, crystal, n_crystals, "max"),
+            "min": lambda: _pool(x - log_weight, crystal, n_crystals, "min"),
+        }
+        return torch.cat([pooled[name]() for name in self.names], dim=1)
 
 
 class Set2Set(nn.Module):
@@ -112,13 +141,14 @@ class Set2Set(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(2 * dim, dim)
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor) -> Tensor:
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor, log_weight: Tensor | None = None) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
         state, n_crystals = None, len(ptr) - 1
         pooled = x.new_zeros(n_crystals, self.lstm.input_size)
         for _ in range(_N_SET2SET_STEPS):
             query, state = self.lstm(pooled[None], state)
             scores = (x * query[0][crystal]).sum(dim=1, keepdim=True)
+            scores = scores if log_weight is None else scores + log_weight
             weights = softmax(scores, crystal, num_nodes=n_crystals)
             pooled = torch.cat([query[0], _pool(x * weights, crystal, n_crystals, "sum")], dim=1)
         return pooled
@@ -138,7 +168,7 @@ class CompositionAttention(nn.Module):
         self.hidden = nn.Linear(dim + _N_SHARES, dim)
         self.score = nn.Linear(dim, 1)
 
-    def forward(self, x: Tensor, crystal: Tensor, batch: Batch) -> Tensor:
+    def forward(self, x: Tensor, crystal: Tensor, batch: Batch, log_weight: Tensor | None = None) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`."""
         composition = x.new_zeros(batch.num_graphs, _N_SHARES)
         share = (1 / batch.ptr.diff().to(x.dtype))[batch.batch]
@@ -147,7 +177,8 @@ class CompositionAttention(nn.Module):
         of_row, of_composition = self.hidden.weight.split([x.shape[1], _N_SHARES], dim=1)
         context = F.linear(composition, of_composition, self.hidden.bias)
         hidden = F.softplus(F.linear(x, of_row) + context[crystal])
-        weights = softmax(self.score(hidden), crystal, num_nodes=batch.num_graphs)
+        scores = self.score(hidden) if log_weight is None else self.score(hidden) + log_weight
+        weights = softmax(scores, crystal, num_nodes=batch.num_graphs)
         return _pool(x * weights, crystal, batch.num_graphs, "sum")
 
 

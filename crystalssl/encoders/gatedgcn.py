@@ -24,13 +24,15 @@ class GatedGCN(Encoder):
 
     For every edge from neighbour j to centre i of length d,
 
-    - ``f_ij = (1 + cos(π d / 8 Å)) / 2``,
+    - ``f_ij = g_ij (1 + cos(π d / 8 Å)) / 2``,
     - ``m_ij = A x_i + B x_j + C e_ij`` and ``w_ij = σ(m_ij) f_ij``,
     - ``h_i = Σ_j w_ij V x_j / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U x_i + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
 
     Layer normalisation, unlike batch normalisation, leaves crystals of a batch independent of each other. The envelope
-    f lets a neighbour fade out before it is cut off. An atom starts as a learned vector of its element plus a linear
+    f lets a neighbour fade out before it is cut off: g is 1 up to the twelfth neighbour of i and falls smoothly to 0
+    within 0.2 Å beyond it. So does the part of an edge in the readout. Predictions are thus continuous functions of the
+    positions of all atoms. An atom starts as a learned vector of its element plus a linear
     map of the element's properties. The mass is one of them, since vibrations depend on it. An edge starts as a linear
     map of the Gaussian expansion of its length.
 
@@ -71,6 +73,7 @@ class GatedGCN(Encoder):
     frozen_pooling: ClassVar = {"readout": "mean+max+min", "pooled_layers": "all"}
     gentle_finetuning = True
     pools_edges = True
+    fades_edges = True
 
     element_features: Tensor
     gaussian_centers: Tensor
@@ -105,7 +108,7 @@ class GatedGCN(Encoder):
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
         distance = batch.distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
-        envelope = 0.5 * (1 + torch.cos(torch.pi / self.recipe.cutoff * distance))[:, None]
+        envelope = (0.5 * batch.edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * distance)))[:, None]
         edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
         for conv in self.convs:

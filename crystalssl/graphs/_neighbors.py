@@ -17,10 +17,7 @@ from crystalssl.graphs._arrays import MIN_DISTANCE, CrystalArrays
 from crystalssl.graphs._cell import cell_volume, lengths_and_heights
 from crystalssl.graphs._recipe import GraphRecipe
 
-__all__ = ["SHELL_TOLERANCE", "Edges", "check_distances", "find_edges"]
-
-SHELL_TOLERANCE = 1e-4
-"""Distances (Å) that differ by less count as one shell; well above the rounding of coordinates in files."""
+__all__ = ["Edges", "check_distances", "find_edges"]
 
 _PERIODIC = np.ones(3, dtype=np.int64)
 _MAX_POINTS = 2e7  # periodic images of atoms that a search may go through; real crystals have some thousand
@@ -96,13 +93,13 @@ def _candidates(crystal: CrystalArrays, recipe: GraphRecipe, index: int) -> _Pai
     # The radius of the sphere that holds k + 1 atoms at the crystal's mean density, and a margin that spares 98 of 100
     # crystals a second search.
     sphere = (k + 1) * cell_volume(crystal.lattice) / n_atoms
-    radius = min(recipe.cutoff, 1.15 * (3 * sphere / (4 * np.pi)) ** (1 / 3))
+    radius = min(recipe.cutoff, 1.15 * (3 * sphere / (4 * np.pi)) ** (1 / 3) + recipe.shell)
     while True:
         found = _search(crystal, radius, index)
         if radius >= recipe.cutoff:
             return found
         # The k-th neighbour's whole shell must lie inside the sphere.
-        complete = found[0][found[3] <= radius - SHELL_TOLERANCE]
+        complete = found[0][found[3] <= radius - recipe.shell]
         if np.bincount(complete, minlength=n_atoms).min() > k:  # more than k, for the atom itself is counted too
             return found
         radius = min(recipe.cutoff, 1.3 * radius)
@@ -122,14 +119,14 @@ def _sort_order(centers: np.ndarray, distances: np.ndarray, neighbors: np.ndarra
     return np.argsort(packed)
 
 
-def _farthest_kept(centers: np.ndarray, distances: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
-    """Return for each atom the distance of its k-th neighbour's shell; infinity with fewer than k candidates."""
+def _farthest_kept(centers: np.ndarray, distances: np.ndarray, counts: np.ndarray, k: int, shell: float) -> np.ndarray:
+    """Return for each atom how far its neighbours may be; infinity with fewer than k candidates."""
     limits = np.full(len(counts), np.inf)
     enough = np.flatnonzero(counts >= k)
     stride = 2 * distances.max()  # one sort for all atoms: each has a range of numbers of its own
     ascending = np.sort(centers * stride + distances)
     kth = (np.cumsum(counts) - counts)[enough] + k - 1
-    limits[enough] = ascending[kth] - enough * stride + SHELL_TOLERANCE
+    limits[enough] = ascending[kth] - enough * stride + shell
     return limits
 
 
@@ -169,7 +166,7 @@ def find_edges(crystals: Sequence[CrystalArrays], recipe: GraphRecipe, first_ind
     counts = np.bincount(centers, minlength=n_atoms)
     if recipe.max_neighbors is not None and len(rows):
         # Before the edges are sorted, since that costs more than all else here.
-        limits = _farthest_kept(centers, distances, counts, recipe.max_neighbors)
+        limits = _farthest_kept(centers, distances, counts, recipe.max_neighbors, recipe.shell)
         near = np.flatnonzero(distances <= limits[centers])
         rows, centers, distances = rows[near], centers[near], distances[near]
         counts = np.bincount(centers, minlength=n_atoms)

@@ -21,28 +21,35 @@ class GraphRecipe:
     cutoff : float
         Largest distance of a neighbour, in Å.
     max_neighbors : int or None, default=None
-        Number of nearest neighbours that an atom keeps, or None to keep all within `cutoff`. The shell of equally
-        distant atoms that the last of them belongs to is kept whole, so that the graph follows from the crystal alone
-        and not from the order of its sites or the choice of its cell.
-    version : int, default=1
-        Raised when the same parameters come to mean other graphs, so that stored graphs are never mixed.
+        Number of nearest neighbours that an atom keeps, or None to keep all within `cutoff`.
+    shell : float, default=0.01
+        Atoms that are farther away than the last of these by at most this much, in Å, are kept too. The graph then
+        follows from the crystal alone, not from the order of its sites or the choice of its cell. The default is more
+        than the coordinates in files are rounded by. Within a wide shell an encoder can let neighbours fade out before
+        they are cut off, as :class:`~crystalssl.encoders.GatedGCN` does.
+    version : int, default=2
+        Raised when the same parameters come to mean other graphs, so that stored graphs are never mixed. In version 1
+        all shells were 0.0001 Å wide.
 
     Examples
     --------
     >>> from crystalssl.graphs import GraphRecipe
     >>> GraphRecipe(cutoff=8.0, max_neighbors=12)
-    GraphRecipe(cutoff=8.0, max_neighbors=12, version=1)
+    GraphRecipe(cutoff=8.0, max_neighbors=12, shell=0.01, version=2)
     """
 
     cutoff: float
     max_neighbors: int | None = None
-    version: int = 1
+    shell: float = 0.01
+    version: int = 2
 
     def __post_init__(self) -> None:
         if not (0 < self.cutoff < math.inf):
             raise ValueError(f"cutoff must be a positive finite distance in Å, got {self.cutoff!r}")
         if self.max_neighbors is not None and self.max_neighbors < 1:
             raise ValueError(f"max_neighbors must be at least 1, or None for all, got {self.max_neighbors!r}")
+        if not (0 < self.shell < math.inf):
+            raise ValueError(f"shell must be a positive finite distance in Å, got {self.shell!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as a dict of JSON values."""
@@ -101,7 +108,7 @@ RECIPES = Recipes(
         "deepergatgnn": GraphRecipe(cutoff=8.0, max_neighbors=12),
         "alignn": GraphRecipe(cutoff=8.0, max_neighbors=12),
         "gin": GraphRecipe(cutoff=8.0, max_neighbors=12),
-        "gatedgcn": GraphRecipe(cutoff=8.0, max_neighbors=12),
+        "gatedgcn": GraphRecipe(cutoff=8.0, max_neighbors=12, shell=0.2),
     }
 )
 """The recipes of all encoders."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,7 +16,7 @@ from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
 from crystalssl.graphs._neighbors import find_edges
-from crystalssl.graphs._recipe import RECIPES, GraphRecipe
+from crystalssl.graphs._recipe import RECIPES
 from crystalssl.graphs._structures import crystal_arrays
 
 __all__ = ["CrystalGraphTransformer"]
@@ -103,7 +104,8 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         """
         self._validate_params()
         default = RECIPES.of(self.encoder)
-        self.recipe_ = GraphRecipe(
+        self.recipe_ = replace(
+            default,
             cutoff=float(default.cutoff if self.cutoff is None else self.cutoff),
             max_neighbors=default.max_neighbors if self.max_neighbors is None else int(self.max_neighbors),
         )

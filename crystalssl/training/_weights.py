@@ -19,7 +19,7 @@ from crystalssl._tensors import read_header
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.encoders._base import current_config
 from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
-from crystalssl.graphs import N_ELEMENTS
+from crystalssl.graphs import N_ELEMENTS, GraphRecipe
 from crystalssl.pretext import TASKS
 from crystalssl.training._finite import find_fault
 from crystalssl.training._folders import FORMAT, holds_weights, read_folder, write_folder
@@ -145,7 +145,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
         read_header(io.BytesIO(weights), len(weights))
         tensors = load_tensors(weights)
         _check_config(config, tensors)
-        if encoder_class.recipe.to_dict() != config["recipe"]:
+        if not _reads(encoder_class.recipe, config["recipe"]):
             raise WeightsError(
                 f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder_class.recipe}"
             )
@@ -157,6 +157,15 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
 
 
 @usual_torch()
+def _reads(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:
+    """Whether weights that were trained on graphs of one recipe are good for those of another.
+
+    Shells became wider with version 2; weights of version 1 are as good for them.
+    """
+    now = recipe.to_dict()
+    return trained == now or trained == {"cutoff": now["cutoff"], "max_neighbors": now["max_neighbors"], "version": 1}
+
+
 def build_encoder(
     encoder_class: type[Encoder], params: dict[str, Any], state: dict[str, torch.Tensor] | None, origin: str
 ) -> Encoder:

@@ -90,7 +90,7 @@ def test_outputs_are_those_of_the_equations(encoder, batch):
     for found, expected in ((encoded.node, node), (encoded.graph, graph)):
         assert found.shape == expected.shape
         errors = (found - expected).abs().amax(dim=0)
-        assert (errors <= 1e-5 * expected.abs().amax(dim=0)).all()
+        assert (errors <= 2e-5 * expected.abs().amax(dim=0)).all()
         assert (errors <= 1e-4 * expected.std(dim=0)).all()
 
 

@@ -50,7 +50,8 @@ class PlainGatedGCN(nn.Module):
         neighbors, centers = batch.edge_index
         distance = batch.distance.double()
         within = distance < CUTOFF
-        f = torch.where(within, (1 + torch.cos(math.pi * distance.clamp(max=CUTOFF) / CUTOFF)) / 2, 0.0)
+        g = batch.edge_weight.double()
+        f = torch.where(within, g * (1 + torch.cos(math.pi * distance.clamp(max=CUTOFF) / CUTOFF)) / 2, 0.0)
         steps = CUTOFF / 47 * torch.arange(48, dtype=torch.float64)
         e = self.lengths(torch.exp(-((distance[:, None] - steps) ** 2) / (1.5 * CUTOFF / 47) ** 2))
         nodes = [self.properties(self.features[batch.z]) + self.elements(batch.z)]
@@ -60,13 +61,21 @@ class PlainGatedGCN(nn.Module):
         rows = []
         for i in range(batch.num_graphs):
             atoms, edges = nodes[-1][batch.batch == i], e[batch.batch[centers] == i]
-            rows.append(torch.cat([*statistics(atoms)[:3], *statistics(edges)[:2]]))
+            rows.append(torch.cat([*statistics(atoms), *faded_statistics(edges, g[batch.batch[centers] == i])]))
         return nodes, e, torch.stack(rows)
 
 
 def statistics(rows):
     """Mean, maximum and minimum; zeros of nothing."""
     return [rows.mean(dim=0), rows.amax(dim=0), rows.amin(dim=0)] if len(rows) else [rows.sum(dim=0)] * 3
+
+
+def faded_statistics(edges, weights):
+    """Mean and maximum of edges of which some are about to be cut off."""
+    if not len(edges):
+        return [edges.sum(dim=0)] * 2
+    largest, weights = weights.max(), (weights / weights.max())[:, None]
+    return [largest * (weights * edges).sum(dim=0) / weights.sum(), largest * (edges + weights.log()).amax(dim=0)]
 
 
 def plain_names(encoder):

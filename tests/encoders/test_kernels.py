@@ -161,7 +161,8 @@ def tiny_batch(make_double_batch):
     # Few edges, so that second derivatives by finite differences take no time.
     kept = torch.arange(len(batch.distance)) % 3 == 0
     neighbors, centers = batch.edge_index = batch.edge_index[:, kept]
-    batch.distance, batch.image = batch.distance[kept], batch.image[kept]
+    for name in ("distance", "image", "edge_weight"):
+        batch[name] = batch[name][kept]
     zero = torch.zeros(1, dtype=torch.long)
     batch.edge_ptr = torch.cat([zero, torch.bincount(centers, minlength=4).cumsum(0)])
     batch.neighbor_order = neighbors.argsort(stable=True)

@@ -51,11 +51,11 @@ def structures(prototypes):
 
 @pytest.fixture(scope="module")
 def graphs(structures):
-    return CrystalGraphTransformer().transform(structures)
+    return CrystalGraphTransformer("cgcnn").transform(structures)
 
 
 def graphs_of(structures, rows):
-    return CrystalGraphTransformer().transform([structures[row] for row in rows])
+    return CrystalGraphTransformer("cgcnn").transform([structures[row] for row in rows])
 
 
 # ---------------------------------------------------------------------- sequence
@@ -594,9 +594,9 @@ def test_folder_that_does_not_exist_is_refused(tmp_path):
 
 def test_recipe_is_stored(folder, graphs):
     recipe = json.loads((folder / "graphs.json").read_text())["recipe"]
-    assert recipe == {"cutoff": 8.0, "max_neighbors": 12, "version": 1}
+    assert recipe == {"cutoff": 8.0, "max_neighbors": 12, "shell": 0.01, "version": 2}
     newer = copy.copy(graphs)
-    newer.recipe = GraphRecipe(8.0, 12, version=2)
+    newer.recipe = GraphRecipe(8.0, 12, version=3)
     newer.save(folder.with_name("newer"))
     with pytest.raises(RecipeMismatchError):
         CrystalGraphs.load(folder.with_name("newer")).check_recipe(graphs.recipe)

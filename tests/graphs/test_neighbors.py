@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe, _crystal_graphs
-from crystalssl.graphs._neighbors import SHELL_TOLERANCE
 from crystalssl.graphs._structures import crystal_arrays
 
 K = 12
@@ -98,8 +97,8 @@ def assert_k_nearest(distances_of_atoms, expected_of_atoms, k):
         found, expected = np.sort(found), np.sort(expected)
         kth = expected[k - 1]
         np.testing.assert_allclose(found[:k], expected[:k], rtol=0, atol=1e-6)
-        assert len(found) == np.count_nonzero(expected <= kth + SHELL_TOLERANCE)
-        assert (found[k:] <= kth + SHELL_TOLERANCE + 1e-6).all()
+        assert len(found) == np.count_nonzero(expected <= kth + NEAREST.shell)
+        assert (found[k:] <= kth + NEAREST.shell + 1e-6).all()
 
 
 def test_nearest_neighbors_are_the_k_smallest_and_the_rest_of_their_shell(crystals, nearest_graphs):
@@ -292,8 +291,8 @@ def test_shell_that_straddles_the_first_radius_is_whole():
 
 def test_shell_does_not_hang_on_the_order_of_sites():
     # The two nearest differ by less than the rounding that orders edges; from the nearest the third is beyond the
-    # tolerance, from the second it is not.
-    steps = [2.9999951, 3.0000049, 3.0001001]
+    # shell, from the second it is not.
+    steps = [2.9999951, 3.0000049, 3.0100001]
     for order in itertools.permutations(range(3)):
         positions = [[0, 0, 0], *(np.eye(3)[i] * steps[i] for i in order)]
         cluster = Structure(Lattice.cubic(40), ["Fe", "O", "O", "O"], positions, coords_are_cartesian=True)

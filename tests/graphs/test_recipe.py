@@ -20,7 +20,15 @@ def test_at_least_one_neighbor(k):
         GraphRecipe(cutoff=5.0, max_neighbors=k)
 
 
-@pytest.mark.parametrize("change", [{"cutoff": 7.0}, {"max_neighbors": 11}, {"max_neighbors": None}, {"version": 2}])
+@pytest.mark.parametrize("shell", [0, -0.1, float("nan"), float("inf")])
+def test_shell_is_a_distance(shell):
+    with pytest.raises(ValueError, match="shell must be a positive finite distance in Å"):
+        GraphRecipe(cutoff=5.0, shell=shell)
+
+
+@pytest.mark.parametrize(
+    "change", [{"cutoff": 7.0}, {"max_neighbors": 11}, {"max_neighbors": None}, {"shell": 0.2}, {"version": 1}]
+)
 def test_any_difference_makes_another_recipe(change):
     recipe = GraphRecipe(cutoff=8.0, max_neighbors=12)
     assert dataclasses.replace(recipe, **change) != recipe

@@ -95,7 +95,7 @@ def test_parameters_can_be_got_set_and_cloned():
 def test_works_without_fit(prototypes):
     transformer = CrystalGraphTransformer(cutoff=4.0)
     check_is_fitted(transformer)
-    assert transformer.transform(prototypes[:3]).recipe == GraphRecipe(4.0, 12)
+    assert transformer.transform(prototypes[:3]).recipe == GraphRecipe(4.0, 12, shell=0.2)
 
 
 @pytest.mark.parametrize("fitted", [True, False])
@@ -115,7 +115,7 @@ def test_graphs_of_the_same_recipe_pass_through(prototypes):
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_graphs_of_another_recipe_are_refused(prototypes, params, on_error):
     graphs = CrystalGraphTransformer(**params).transform(prototypes[:3])
-    with pytest.raises(RecipeMismatchError, match=r"CrystalGraphTransformer\(encoder='cgcnn'\)"):
+    with pytest.raises(RecipeMismatchError, match=r"CrystalGraphTransformer\(encoder='gatedgcn'\)"):
         CrystalGraphTransformer(on_error=on_error).transform(graphs)
 
 
