@@ -10,13 +10,12 @@ compare with.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
-from _common import DATA
+from _common import make_parser
 
 import crystalssl
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
@@ -52,9 +51,7 @@ def written(structures: list, folder: Path, kind: str) -> list[Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
-    options = parser.parse_args()
+    options = make_parser(__doc__).parse_args()
     warnings.simplefilter("ignore")
     X, y = fetch_matbench("matbench_phonons", data_home=options.data, return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
