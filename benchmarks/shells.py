@@ -11,7 +11,12 @@ from _common import load_task, make_parser
 from crystalssl import CrystalGraphTransformer
 
 options = make_parser(__doc__).parse_args()
-graphs = CrystalGraphTransformer().transform(load_task("matbench_phonons", options.data).data)
-degrees = np.diff(graphs.edge_offsets)
-tied = np.maximum.reduceat(degrees, graphs.atom_offsets[:-1]) > graphs.recipe.max_neighbors
-print(f"crystals with a tie: {tied.mean():.1%}; edges: {graphs.n_edges / np.minimum(degrees, 12).sum() - 1:+.1%}")
+structures = load_task("matbench_phonons", options.data).data
+for encoder in ("cgcnn", "gatedgcn"):
+    graphs = CrystalGraphTransformer(encoder).transform(structures)
+    degrees = np.diff(graphs.edge_offsets)
+    more = np.maximum.reduceat(degrees, graphs.atom_offsets[:-1]) > graphs.recipe.max_neighbors
+    edges = graphs.n_edges / np.minimum(degrees, graphs.recipe.max_neighbors).sum() - 1
+    print(
+        f"{encoder}, shell of {graphs.recipe.shell} Å: crystals with a longer shell {more.mean():.1%}, edges {edges:+.1%}"
+    )

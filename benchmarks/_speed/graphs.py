@@ -24,7 +24,7 @@ _SHELL = 1e-3  # Å beyond the last neighbour
 
 def time_nearest(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
     """Structures to their atoms' 12 nearest neighbours within 8 Å."""
-    ours = CrystalGraphTransformer()
+    ours = CrystalGraphTransformer("cgcnn")
     lists, missing = neighbor_lists()
     for name in ("phonons", CORPUS):
         structures = crystals.sample(name, size)
