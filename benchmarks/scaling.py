@@ -131,7 +131,7 @@ def save_shards(structures: list[Any], size: int, folder: Path) -> list[Any]:
     shards = []
     for number, start in enumerate(range(0, size, SHARD)):
         rows = np.arange(start, min(start + SHARD, size)) % len(structures)
-        CrystalGraphTransformer().transform([structures[i] for i in rows]).save(folder / str(number))
+        CrystalGraphTransformer("cgcnn").transform([structures[i] for i in rows]).save(folder / str(number))
         shards.append(CrystalGraphs.load(folder / str(number)))
     return shards
 

@@ -17,6 +17,4 @@ for encoder in ("cgcnn", "gatedgcn"):
     degrees = np.diff(graphs.edge_offsets)
     more = np.maximum.reduceat(degrees, graphs.atom_offsets[:-1]) > graphs.recipe.max_neighbors
     edges = graphs.n_edges / np.minimum(degrees, graphs.recipe.max_neighbors).sum() - 1
-    print(
-        f"{encoder}, shell of {graphs.recipe.shell} Å: crystals with a longer shell {more.mean():.1%}, edges {edges:+.1%}"
-    )
+    print(f"{encoder}, shell of {graphs.recipe.shell} Å: crystals with more {more.mean():.1%}, edges {edges:+.1%}")

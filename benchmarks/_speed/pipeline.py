@@ -91,7 +91,7 @@ def time_embedding(crystals: Crystals, pace: Pace, threads: list[int], size: int
 
 def check_embeddings(what: str, structures: list[Any], embedder: Any, published: PublishedPipeline) -> str:
     """Compare vectors of the crystals whose 12th neighbour has no equal, of which ours would keep the rest as well."""
-    graphs = CrystalGraphTransformer().transform(structures)
+    graphs = CrystalGraphTransformer("cgcnn").transform(structures)
     n_edges = np.add.reduceat(np.diff(graphs.edge_offsets), graphs.atom_offsets[:-1])
     same = np.flatnonzero(n_edges == MAX_NEIGHBORS * np.diff(graphs.atom_offsets))
     if not len(same):
