@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from crystalssl.graphs._limits import LIMITS
 __all__ = ["Group", "Sites", "has_settings", "operations", "same_sites", "settings"]
 
 _METRIC = 5e-3  # an operation may change the cell's metric by this fraction, since lengths are rounded
+_ROUNDED = 4e-3  # a translation this close to a multiple of 1/24 is meant to be it
+_SHIFT = re.compile(r"(?<![\d.])(\d+(?=/)|\d+\.\d*|\.\d+)(?:/(\d+))?(?![\d.])", re.ASCII)
 _TWICE = re.compile(r"(^|(?<=,)|[+-])\s*2\s*\*?\s*([xyz])", re.IGNORECASE)  # 2x, which gemmi reads as x+x
 _LONGEST = 100  # characters of what is kept in a cache
 _GRID = 10**6  # images of one place, equal but for the last bits, share a cell of this grid
@@ -121,7 +124,10 @@ def operations(triplets: tuple[str, ...]) -> Group:
         raise ValueError(f"it lists {len(triplets)} symmetry operations, but no space group has more than 192")
     if max(map(len, triplets)) > _LONGEST:
         raise ValueError("a symmetry operation is longer than any that means something")
-    parsed = [gemmi.parse_triplet(_TWICE.sub(_written_out, cif.as_string(triplet))).wrap() for triplet in triplets]
+    parsed = [
+        gemmi.parse_triplet(_TWICE.sub(_written_out, _SHIFT.sub(_in_24ths, cif.as_string(triplet)))).wrap()
+        for triplet in triplets
+    ]
     ops = list({op.triplet(): op for op in parsed}.values())
     rotations, translations = np.array([op.rot for op in ops]) / 24, np.array([op.tran for op in ops]) / 24
     group = gemmi.GroupOps(ops)
@@ -129,6 +135,13 @@ def operations(triplets: tuple[str, ...]) -> Group:
     if len(group) != len(ops) or (rotations % 1).any():
         raise ValueError(f"its {len(ops)} symmetry operations are no group: some are missing, or one is misspelt")
     return Group(rotations, translations, np.unique(rotations, axis=0))
+
+
+def _in_24ths(shift: re.Match) -> str:
+    """Return a translation as gemmi wants it; files round a half to 499/999, and thirds to 0.33."""
+    value = float(shift[1]) / float(shift[2] or 1) if float(shift[2] or 1) else math.nan
+    twenty_fourths = round(24 * value) if abs(value) < 9 else 0
+    return f"{twenty_fourths}/24" if abs(value - twenty_fourths / 24) < _ROUNDED else shift[0]
 
 
 def _written_out(twice: re.Match) -> str:

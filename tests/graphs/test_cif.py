@@ -367,6 +367,29 @@ def test_no_symmetry_at_all_means_all_atoms_and_a_warning(tmp_path):
 # ---------------------------------------------------------------------- special positions
 
 
+@pytest.mark.parametrize(
+    ("third", "half"), [("1/3", "1/2"), ("0.3333", ".5"), ("0.33", "0.50"), ("333/999", "499/999"), ("8/24", "0.499")]
+)
+def test_rounded_translations_are_the_fractions_that_are_meant(third, half):
+    """Of R -3 m, and of a body-centred cell."""
+    listed = TRIGONAL + "".join(
+        f"{12 * i + j} {','.join(f'{x}{shift}' for x, shift in zip(line.split()[1].split(','), shifts, strict=True))}\n"
+        for i, shifts in enumerate([("+2/3", f"+{third}", f"+{third}"), (f"+{third}", "+0.6667", "+2/3")], 1)
+        for j, line in enumerate(TRIGONAL.splitlines()[3:], 1)
+    )
+    assert composition(cif(listed, SITES + "Bi1 Bi 0 0 0.234\n", HEXAGONAL))[0] == "Bi6"
+    centred = f"loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x+{half},y+{half},{half}+z'\n"
+    [structure] = check_structures([cif(centred, SITES + "Cs1 Cs 0.1 0.2 0.3\n", cell(5, 6, 7))])
+    off = structure.frac_coords[1] - structure.frac_coords[0]
+    assert off - np.floor(off) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("shift", ["1/5", "0.2", "1/7", "0.31", "3/0"])
+def test_other_translations_are_refused(shift):
+    with pytest.raises(InvalidStructureError, match="item 0: cannot read"):
+        crystal_arrays(cif(f"loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx+{shift},y,z\n"))
+
+
 @pytest.mark.parametrize("digits", [3, 4, 6, 8])
 def test_rounded_special_positions_make_one_atom(digits):
     third, sixth = f"{1 / 3:.{digits}f}", f"{1 / 6:.{digits}f}"
