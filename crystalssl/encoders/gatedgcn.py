@@ -32,9 +32,9 @@ class GatedGCN(Encoder):
     Layer normalisation, unlike batch normalisation, leaves crystals of a batch independent of each other. The envelope
     f lets a neighbour fade out before it is cut off: g is 1 up to the twelfth neighbour of i and falls smoothly to 0
     within 0.2 Å beyond it. So does the part of an edge in the readout. Predictions are thus continuous functions of the
-    positions of all atoms. An atom starts as a learned vector of its element plus a linear
-    map of the element's properties. The mass is one of them, since vibrations depend on it. An edge starts as a linear
-    map of the Gaussian expansion of its length.
+    positions of all atoms. An atom starts as a learned vector of its element plus a linear map of the element's
+    properties. The mass is one of them, since vibrations depend on it. An edge starts as a linear map of the Gaussian
+    expansion of its length.
 
     Parameters
     ----------

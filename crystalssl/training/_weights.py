@@ -156,7 +156,6 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     return encoder_class, {**config, "encoder_params": current_config(config["encoder_params"])}, tensors
 
 
-@usual_torch()
 def _reads(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:
     """Whether weights that were trained on graphs of one recipe are good for those of another.
 
@@ -166,6 +165,7 @@ def _reads(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:
     return trained == now or trained == {"cutoff": now["cutoff"], "max_neighbors": now["max_neighbors"], "version": 1}
 
 
+@usual_torch()
 def build_encoder(
     encoder_class: type[Encoder], params: dict[str, Any], state: dict[str, torch.Tensor] | None, origin: str
 ) -> Encoder:
