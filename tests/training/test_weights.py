@@ -592,3 +592,14 @@ def test_failed_save_restores_the_old_weights(encoder, folder, monkeypatch):
         save_encoder(folder, encoder, CONFIG)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["weights"]
+
+
+def test_weights_are_of_single_precision_whatever_the_default_is():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        encoder, _ = load_encoder("joint")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+    assert {tensor.dtype for tensor in encoder.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
