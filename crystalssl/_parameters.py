@@ -174,8 +174,7 @@ class _Template(NamedTuple):
     config: dict[str, Any]
 
     def build(self) -> Any:
-        import torch
+        from crystalssl.training._seeding import seeded
 
-        with torch.random.fork_rng(devices=[]):  # initial weights must not move torch's global generator
-            torch.manual_seed(0)
+        with seeded(0):  # initial weights must not move torch's global generator
             return self.cls(**self.config)
