@@ -159,7 +159,7 @@ def test_a_few_steps_lower_the_loss(name, make_batch):
     task, batch = build(name).train(), make_batch(name)
     optimizer = torch.optim.Adam(task.parameters(), lr=3e-3)
     losses = []
-    for _ in range(20):
+    for _ in range(30):
         loss = task(batch, generator())  # always the same views
         optimizer.zero_grad()
         loss.backward()
