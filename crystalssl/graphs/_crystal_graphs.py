@@ -99,6 +99,8 @@ class CrystalGraphs(Sequence):
         self.distances = distances
         self.atom_offsets = atom_offsets
         self.edge_offsets = edge_offsets
+        if atom_offsets.ndim != 1 or edge_offsets.ndim != 1:
+            raise ValueError("offsets have one axis")
         sizes = {
             "atomic_numbers": (self.n_atoms,),
             "positions": (self.n_atoms, 3),

@@ -108,13 +108,15 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
     if kind in _SYMMETRY and _SYMMETRY[kind].search(text):
         raise ValueError("it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF")
+    announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)  # of an XSF
+    if announced and int(announced[1]) > text.count("\n"):
+        raise ValueError(f"it announces {announced[1]} sites on {text.count(chr(10))} lines")
     from pymatgen.core import Structure
 
     with _lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         structure = Structure.from_str(text, fmt=kind)  # type: ignore[arg-type]
     LIMITS.check_sites(len(structure))
-    announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)
     if announced and int(announced[1]) != len(structure):
         raise ValueError(f"it announces {announced[1]} sites, but lists {len(structure)}")
     return structure, [str(warning.message) for warning in caught]
