@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
-import os
 import re
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from crystalssl import _files
 from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
 from crystalssl.datasets._optimade_records import FIELDS, structure_from_record
@@ -307,26 +305,20 @@ class _PageStore:
 
     def _read(self, path: Path, keys: set[str]) -> dict[str, Any]:
         try:
-            content = json.loads(gzip.decompress(path.read_bytes()))
+            content = json.loads(_files.decompress(_files.read_bounded(path, _files.MAX_DATASET)))
             if not isinstance(content, dict) or not keys <= content.keys():
                 raise ValueError(f"{' or '.join(sorted(keys))} missing")
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{path} cannot be read ({error}). Delete the folder {self.folder} to ask the database anew."
             ) from error
         return content
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(gzip.compress(json.dumps(content).encode(), compresslevel=1))
-            os.replace(partial, path)
+            _files.write_atomically(path, gzip.compress(json.dumps(content).encode(), compresslevel=1))
         except OSError as error:
             raise DatasetError(f"{path} cannot be written ({error}); the pages before it are kept.") from error
-        finally:
-            with contextlib.suppress(OSError):  # there may be no such folder
-                partial.unlink()
 
 
 def session_type(n_retries: int) -> type:

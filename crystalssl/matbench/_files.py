@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import gzip
 import hashlib
 import json
-import os
-import zlib
 from pathlib import Path
 from typing import Any
 
+from crystalssl._files import MAX_DATASET, decompress, read_bounded, write_atomically
 from crystalssl._version import __version__
 from crystalssl.datasets import matbench_folds
 from crystalssl.datasets._registry import load_registry
@@ -284,29 +282,17 @@ def write_whole(path: Path, content: bytes) -> None:
     content : bytes
         What it shall hold.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_atomically(path, content)
     except OSError as error:
         raise ResultsError(f"{path} could not be written: {error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # it has become the file, or could not be made
-            partial.unlink()
 
 
 def _load(path: Path) -> Any:
     try:
-        content = path.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-        return json.loads(content)
-    # zlib's and gzip's errors of truncated files are EOFError and OSError; of wrong text, ValueError.
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        content = read_bounded(path, MAX_DATASET)
+        return json.loads(decompress(content) if content.startswith(b"\x1f\x8b") else content)
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}.") from error
 
 
