@@ -31,7 +31,13 @@ if TYPE_CHECKING:
         pretext,
         training,
     )
-    from crystalssl.estimators import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
+    from crystalssl.estimators import (
+        CrystalSSLClassifier,
+        CrystalSSLRegressor,
+        PretrainedCrystalEmbedder,
+        load,
+        skops_trusted_types,
+    )
     from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
 
 __all__ = [
@@ -48,9 +54,11 @@ __all__ = [
     "estimators",
     "exceptions",
     "graphs",
+    "load",
     "matbench",
     "plotting",
     "pretext",
+    "skops_trusted_types",
     "training",
 ]
 
@@ -62,6 +70,8 @@ _DEFINED_IN = {
     "CrystalSSLRegressor": "estimators",
     "PretrainedCrystalEmbedder": "estimators",
     "check_structures": "graphs",
+    "load": "estimators",
+    "skops_trusted_types": "estimators",
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from itertools import chain, islice
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
+from tqdm.auto import tqdm
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
@@ -20,12 +23,18 @@ from crystalssl.training._seeding import MAX_SEED
 
 __all__ = [
     "CrystalEstimator",
+    "UnseenElements",
     "check_encoder",
     "check_known_elements",
     "draw_seed",
     "elements_of",
-    "warn_of_unseen_elements",
+    "join",
 ]
+
+CRYSTALS_AT_A_TIME = 4096
+"""Whose graphs are in memory where nothing is learnt, a multiple of the batches that they are computed in."""
+SHOW_AFTER = 2.0
+"""Seconds after which a bar of progress appears."""
 
 
 class CrystalEstimator(PackageEstimator):
@@ -48,8 +57,38 @@ class CrystalEstimator(PackageEstimator):
     }
 
     n_jobs: int | None
+    verbose: int
 
-    def _to_graphs(self, X: Any, recipe: GraphRecipe) -> CrystalGraphs:
+    def _items(self, X: Any) -> tuple[Any, int | None]:
+        """Return the crystals to go through once, and how many there are; that of an iterator is not known."""
+        if isinstance(X, Iterator) and not hasattr(X, "read"):  # a file, which is none of crystals
+            return X, None
+        items = as_graphs(X)
+        return items, len(items)
+
+    def _chunks(
+        self, items: Any, n_items: int | None, recipe: GraphRecipe, title: str
+    ) -> Iterator[tuple[CrystalGraphs, np.ndarray]]:
+        """Yield the graphs of some crystals after others, and their positions, so that they never all take memory.
+
+        There is a bar with this title if `verbose`, and if it takes more than a moment.
+        """
+        with tqdm(total=n_items, desc=title, unit="crystal", disable=not self.verbose, delay=SHOW_AFTER) as bar:
+            first = 0
+            while True:
+                chunk = (
+                    [*islice(items, CRYSTALS_AT_A_TIME)]
+                    if n_items is None
+                    else items[first : first + CRYSTALS_AT_A_TIME]
+                )
+                if len(chunk) == 0 and first > 0:
+                    return
+                graphs = self._to_graphs(chunk, recipe, first)
+                yield graphs, np.arange(first, first + len(graphs))
+                first += len(chunk)
+                bar.update(len(chunk))
+
+    def _to_graphs(self, X: Any, recipe: GraphRecipe, first: int = 0) -> CrystalGraphs:
         X = as_graphs(X)
         if isinstance(X, CrystalGraphs):
             if len(X) == 0:
@@ -59,8 +98,8 @@ class CrystalEstimator(PackageEstimator):
             # Graphs made for another encoder are made anew, so that a grid search can go over encoders behind one
             # CrystalGraphTransformer.
             return X.with_recipe(recipe, n_jobs=self.n_jobs)
-        crystals = [crystal_arrays(item, index) for index, item in enumerate(X)]
-        return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs)
+        crystals = [crystal_arrays(item, index) for index, item in enumerate(X, first)]
+        return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs, first=first)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -68,14 +107,39 @@ class CrystalEstimator(PackageEstimator):
         return tags
 
 
-def check_known_elements(graphs: CrystalGraphs, elements: set[int]) -> None:
-    """Raise InvalidStructureError for the first crystal with an element that is not among `elements`."""
+def join(parts: Iterator[np.ndarray], n_rows: int | None) -> np.ndarray:
+    """Return arrays end to end, in the memory of the result alone where its length is known."""
+    beginning = next(parts)
+    if n_rows is None:
+        return np.concatenate([beginning, *parts])
+    if len(beginning) == n_rows:
+        next(parts, None)  # there is none, and the bar of progress is closed
+        return beginning
+    rows, start = np.empty((n_rows, *beginning.shape[1:]), beginning.dtype), 0
+    for part in chain([beginning], parts):
+        rows[start : start + len(part)] = part
+        start += len(part)
+    return rows
+
+
+def check_known_elements(graphs: CrystalGraphs, elements: set[int], indices: np.ndarray) -> None:
+    """Raise InvalidStructureError for the first crystal with an element that is not among `elements`.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs
+        The crystals.
+    elements : set of int
+        Atomic numbers.
+    indices : ndarray of shape (n_crystals,), int
+        Positions of the crystals in what the user gave.
+    """
     if set(graphs.elements) <= elements:
         return
     unknown = ~np.isin(graphs.atomic_numbers, list(elements))
     index = int(np.searchsorted(graphs.atom_offsets, unknown.argmax(), side="right")) - 1
     atoms = slice(graphs.atom_offsets[index], graphs.atom_offsets[index + 1])
-    check_elements(graphs.atomic_numbers[atoms], elements, index)
+    check_elements(graphs.atomic_numbers[atoms], elements, int(indices[index]))
 
 
 def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any) -> None:
@@ -114,25 +178,44 @@ def elements_of(graphs: CrystalGraphs, rows: np.ndarray) -> list[int]:
     return np.unique(graphs.atomic_numbers[np.repeat(chosen, np.diff(graphs.atom_offsets))]).tolist()
 
 
-def warn_of_unseen_elements(graphs: CrystalGraphs, trained: set[int], stacklevel: int) -> None:
-    """Warn once of crystals with elements that no training label has seen."""
-    unseen = sorted(set(graphs.elements) - trained)
-    if not unseen:
-        return
-    from pymatgen.core import Element
+class UnseenElements:
+    """Crystals with elements that no training label has seen, of which there is one warning.
 
-    n_crystals = len(
-        np.unique(
-            np.searchsorted(graphs.atom_offsets, np.flatnonzero(np.isin(graphs.atomic_numbers, unseen)), side="right")
+    Parameters
+    ----------
+    trained : ndarray of int or None
+        Atomic numbers that were seen; None says nothing.
+    """
+
+    def __init__(self, trained: np.ndarray | None):
+        self.trained = trained
+        self.elements: set[int] = set()
+        self.n_crystals = self.n_unseen = 0
+
+    def add(self, graphs: CrystalGraphs) -> None:
+        """Look at some crystals."""
+        self.n_crystals += len(graphs)
+        if self.trained is None:
+            return
+        elements = set(graphs.elements).difference(self.trained.tolist())
+        if elements:
+            atoms = np.flatnonzero(np.isin(graphs.atomic_numbers, list(elements)))
+            self.n_unseen += len(np.unique(np.searchsorted(graphs.atom_offsets, atoms, side="right")))
+            self.elements |= elements
+
+    def warn(self, stacklevel: int) -> None:
+        """Warn of those that were found, if any were."""
+        if not self.elements:
+            return
+        from pymatgen.core import Element
+
+        warnings.warn(
+            f"{self.n_unseen} of {self.n_crystals} crystals hold elements that no training label has seen, "
+            f"{', '.join(Element.from_Z(z).symbol for z in sorted(self.elements))}; their predictions may be far off: "
+            "train on crystals that hold them",
+            UnseenElementsWarning,
+            stacklevel=stacklevel,
         )
-    )
-    warnings.warn(
-        f"{n_crystals} of {len(graphs)} crystals hold elements that no training label has seen, "
-        f"{', '.join(Element.from_Z(z).symbol for z in unseen)}; their predictions may be far off: train on crystals "
-        "that hold them",
-        UnseenElementsWarning,
-        stacklevel=stacklevel,
-    )
 
 
 def draw_seed(random_state: np.random.RandomState) -> int:

@@ -65,7 +65,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
 
     _check_y = staticmethod(check_classes)
 
-    def _new_target(self) -> ClassCodes:
+    def _new_target(self, names: list[str]) -> ClassCodes:
         return ClassCodes()
 
     def _loss(self) -> type[nn.Module]:
@@ -74,6 +74,10 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     def _set_target(self, target: ClassCodes, y: Any) -> None:
         super()._set_target(target, y)
         self.classes_ = target.encoder_.classes_
+
+    def _restore_target(self, config: dict[str, Any]) -> None:
+        self.target_ = ClassCodes.from_config(config)
+        self.classes_ = self.target_.encoder_.classes_
 
     def _weigh(self, sample_weight: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if isinstance(self.class_weight, dict):
@@ -94,18 +98,19 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
             held_out.append(members[: min(max(1, round(self.validation_fraction * len(members))), len(members) - 1)])
         return np.concatenate(held_out)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of the classes, averaged over the ensemble.
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
-            What to classify, as taken by :func:`crystalssl.check_structures`.
+        X : sequence or iterator of crystals, or CrystalGraphs
+            What to classify, as taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals
+            at a time, so that an iterator may yield more than fit into memory.
 
         Returns
         -------
         ndarray of shape (n_crystals, n_classes)
-            In the order of `classes_`.
+            In the order of `classes_`. A frame with these columns, if :meth:`set_output` says so.
 
         Raises
         ------
@@ -113,23 +118,24 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
             If a crystal is invalid, or holds an element that neither pretraining nor training has seen.
         """
         check_is_fitted(self)
-        return self._outputs(X).mean(axis=0)
+        return self._as_output(self._outputs(X).mean(axis=0), self.classes_, X)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Any:
         """Return the most probable class of each crystal.
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, or CrystalGraphs
             As for :meth:`predict_proba`.
 
         Returns
         -------
         ndarray of shape (n_crystals,)
-            Labels of the kind that `fit` was given.
+            Labels of the kind that `fit` was given. A frame of one column, if :meth:`set_output` says so.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        check_is_fitted(self)
+        probabilities = self._outputs(X).mean(axis=0)
+        return self._as_output(self.classes_[probabilities.argmax(axis=1)], self.target_names_, X)
 
 
 def _check_class_weight(class_weight: dict, classes: list) -> None:

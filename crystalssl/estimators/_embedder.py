@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -18,10 +18,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from crystalssl._config import to_json
 from crystalssl._version import __version__
 from crystalssl.augment import Augmentation
-from crystalssl.encoders import POOLED_LAYERS, READOUTS, Encoder, resolve_encoder
+from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, Encoder, resolve_encoder
 from crystalssl.encoders._base import current_config
-from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed
+from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed, join
 from crystalssl.estimators._network import infer
+from crystalssl.estimators._plain_state import PlainState
 from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import PretextTask, resolve_task
 from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
@@ -29,12 +30,12 @@ from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import key_of, make_task
 from crystalssl.training._seeding import seeded
-from crystalssl.training._weights import bundled_folder, state_as_numpy
+from crystalssl.training._weights import build_encoder, bundled_folder, state_as_numpy
 
 __all__ = ["PretrainedCrystalEmbedder"]
 
 
-class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalEstimator):
+class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, PlainState, CrystalEstimator):
     """Turn crystals into vectors with an encoder that was pretrained without labels.
 
     With ``weights="bundled"`` nothing is trained: `fit` loads the weights that ship with the package. With
@@ -370,10 +371,20 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         embedding.load_pretrained(encoder.state_dict())
         return embedding.eval()
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
         state.pop("embedding_", None)  # follows from the rest, and would double the file
         return state
+
+    def _learnt(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+        encoder = state.pop("encoder_", None)
+        return encoder and ({"encoder": encoder.name, "params": encoder.config}, encoder.state_dict())
+
+    def _restore(self, learnt: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        with seeded(0):  # initial weights must not move torch's global generator
+            encoder = build_encoder(ENCODERS[learnt["encoder"]], learnt["params"], tensors, "the stored embedder")
+        self.encoder_ = encoder.eval()
+        self.embedding_ = self._embedding(self.encoder_)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -386,8 +397,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
-            As taken by :func:`crystalssl.check_structures`.
+        X : sequence or iterator of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
+            that an iterator may yield more than fit into memory.
 
         Returns
         -------
@@ -399,9 +411,15 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             If a crystal is invalid or holds an element that pretraining has never seen.
         """
         check_is_fitted(self)
-        graphs = self._to_graphs(X, self.encoder_.recipe)
-        check_known_elements(graphs, set(self.elements_.tolist()))
-        return infer(self.embedding_, CrystalDataset(graphs), resolve_device(self.device), self.precision)
+        device, known = resolve_device(self.device), set(self.elements_.tolist())
+        items, n_items = self._items(X)
+
+        def parts() -> Iterator[np.ndarray]:
+            for graphs, indices in self._chunks(items, n_items, self.encoder_.recipe, "embedding"):
+                check_known_elements(graphs, known, indices)
+                yield infer(self.embedding_, CrystalDataset(graphs), device, self.precision, indices)
+
+        return join(parts(), n_items)
 
     def save_pretrained(self, folder: str | os.PathLike, *, card: str | None = None) -> None:
         """Write the weights to a folder, from which :meth:`from_pretrained` and ``weights=folder`` read.

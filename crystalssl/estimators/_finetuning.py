@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -12,20 +13,24 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
-from torch import nn
+from torch import Tensor, nn
 
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._base import (
     CrystalEstimator,
+    UnseenElements,
     check_known_elements,
     draw_seed,
     elements_of,
-    warn_of_unseen_elements,
+    join,
 )
 from crystalssl.estimators._network import PropertyNetwork, infer, release
+from crystalssl.estimators._output import CONTAINERS
+from crystalssl.estimators._plain_state import PlainState
 from crystalssl.estimators._source import EncoderSource, fingerprint
+from crystalssl.estimators._target import name_targets, nameless
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._crystal_graphs import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet
@@ -37,7 +42,10 @@ from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
 
-BUILT_IN = ("encoder", "pretrain", "readout", "pooled_layers", "head_dim", "dropout", "standardize", "target_transform")
+BUILT_IN = (
+    *("encoder", "pretrain", "readout", "pooled_layers", "head_dim", "dropout", "standardize", "target_transform"),
+    "target_per",
+)
 """Parameters that are part of a network, or of the scale that it was trained on."""
 
 ENOUGH_LABELS = 1000
@@ -46,12 +54,13 @@ LOWEST_RATIO = 0.25
 
 
 @with_parameters
-class FinetunedEstimator(CrystalEstimator):
+class FinetunedEstimator(PlainState, CrystalEstimator):
     """Base class of estimators that train an encoder and a head on labelled crystals.
 
     A subclass says what its labels are. `_check_y` validates them. `_new_target` returns what turns them into numbers
     for the network and its outputs into predictions, such as :class:`crystalssl.estimators._target.TargetScaler`.
-    `_loss` returns the class of the torch loss that compares the two. `_set_target` keeps what was learnt about them.
+    `_loss` returns the class of the torch loss that compares the two. `_set_target` keeps what was learnt about them,
+    and `_restore_target` has it from a file.
 
     Parameters
     ----------
@@ -108,8 +117,8 @@ class FinetunedEstimator(CrystalEstimator):
     callbacks : list of skorch callbacks or None, default=None
         Called during training, before those of the estimator. Each net gets a copy, found afterwards in
         ``net_.callbacks_``; one that cannot be cloned shares what it holds with its copies. They see what the net
-        learns: scaled targets, or codes of classes. The sample weights are in the field ``sample_weight`` of every
-        batch.
+        learns: scaled targets, NaN where one is missing, or codes of classes. The sample weights are in the field
+        ``sample_weight`` of every batch.
     device : str, default="auto"
         Torch device. "auto" is the GPU if there is one.
     precision : {"highest", "high", "medium"}, default="highest"
@@ -135,6 +144,13 @@ class FinetunedEstimator(CrystalEstimator):
         Atomic numbers that pretraining or training has seen; empty if any are allowed (``pretrain=None``).
     trained_elements_ : ndarray of int
         Atomic numbers in the crystals whose labels were trained on. Predictions for others warn.
+    target_names_ : list of str
+        Names of the columns of y, where it is a frame or series; else "y", or "y0", "y1" and so on.
+    target_units_ : list of str or None
+        Their units, of ``y.attrs["unit"]``: a text, or a dict by name. None where that does not say.
+    trained_on_ : dict
+        How many crystals `fit` was given, trained on and held out, and what their targets are like; what the card of
+        :meth:`save` says of them.
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -185,7 +201,7 @@ class FinetunedEstimator(CrystalEstimator):
     def _check_y(self, y: Any, n_crystals: int) -> np.ndarray:
         raise NotImplementedError
 
-    def _new_target(self) -> Any:
+    def _new_target(self, names: list[str]) -> Any:
         raise NotImplementedError
 
     def _loss(self) -> type[nn.Module]:
@@ -193,6 +209,9 @@ class FinetunedEstimator(CrystalEstimator):
 
     def _set_target(self, target: Any, y: Any) -> None:
         self.target_ = target
+
+    def _restore_target(self, config: dict[str, Any]) -> None:
+        raise NotImplementedError
 
     @usual_torch()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
@@ -203,7 +222,9 @@ class FinetunedEstimator(CrystalEstimator):
         X : sequence of crystals, or CrystalGraphs
             As taken by :func:`crystalssl.check_structures`.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-            For a regressor one or several targets, in any unit. For a classifier classes: numbers, strings or booleans.
+            For a regressor one or several targets, in any unit. Of several, some may be missing, NaN, but not all of a
+            crystal: a missing one has no part in the loss, and each that is known counts the same. For a classifier
+            classes: numbers, strings or booleans.
         sample_weight : array-like of shape (n_crystals,) or None, default=None
             How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out of
             everything, as if it had not been given.
@@ -235,19 +256,30 @@ class FinetunedEstimator(CrystalEstimator):
         if len(X) < 2:
             raise ValueError(f"X holds {'one crystal' if len(X) else 'no crystals'}; training needs at least two")
         values = self._check_y(y, len(X))
+        names, units = name_targets(y, values.shape[1] if values.ndim == 2 else 1)
+        if warm:
+            self._check_names(names)
         sample_weight = self._check_weights(sample_weight, values)
         rows = np.flatnonzero(sample_weight)  # the others are left out of everything
-        source = EncoderSource.of(self.pretrain, self.encoder, X if len(rows) == len(X) else _take(X, rows))
+        if warm and self.ensemble_size <= len(self.nets_):
+            # No network starts from where the weights once came from, which may be gone.
+            encoder, elements = self.nets_[0].module_.encoder, vars(self)["elements_"]
+            source = EncoderSource.network(encoder, elements, self.pretrain is not None)
+        else:
+            source = EncoderSource.of(self.pretrain, self.encoder, _take(X, rows))
         graphs = self._to_graphs(X, source.recipe)
+        target = self.target_ if warm else self._new_target(names)
+        given, values = values[rows], target.divide(values, graphs, rows)
 
         weight = self._weigh(sample_weight, values, rows)
         train_rows, valid_rows = self._split(values, np.flatnonzero(weight), random_state)
-        weight = (weight / weight[train_rows].mean()).astype(np.float32)
-        if warm:  # the scale that the head was trained on
-            target = self.target_.go_on(values, train_rows, rows)
-        else:
-            target = self._new_target().fit(values, train_rows, rows)
-        training = CrystalDataset(graphs, target.scale(values, rows), train_rows, weight)
+        # In a warm start, the scale that the head was trained on.
+        target = (target.go_on if warm else target.fit)(values, train_rows, rows)
+        scaled = target.scale(values, rows)
+        # On average over what is known the weights are 1.
+        known = np.isfinite(scaled).reshape(len(scaled), -1).mean(axis=1)
+        weight = (weight / (weight * known)[train_rows].mean()).astype(np.float32)
+        training = CrystalDataset(graphs, scaled, train_rows, weight)
         validation = CrystalDataset(graphs, training.y, valid_rows, weight) if len(valid_rows) else None
         settings = {**self._settings(source.is_gentle, len(training)), "device": device}
 
@@ -275,9 +307,21 @@ class FinetunedEstimator(CrystalEstimator):
         self.nets_: list[CrystalNet] = nets
         self.net_ = nets[0]
         self.history_ = epochs_of(self.net_)
+        self.target_names_, self.target_units_ = names, units
+        numbers = {"n_crystals": len(rows), "n_trained": len(train_rows), "n_held_out": len(valid_rows)}
+        self.trained_on_ = {**numbers, **target.describe(given)}
         self._built_with = built_with
         self._set_target(target, y)
         return self
+
+    def _check_names(self, names: list[str]) -> None:
+        """Raise ValueError if the columns of y are named, and not as at the last fit."""
+        before, default = getattr(self, "target_names_", names), nameless(len(names))
+        if names != before and default not in (names, before):
+            raise ValueError(
+                f"the columns of y are {names}, those of the last fit are {before}; warm_start=True goes on with the "
+                "same targets in the same order"
+            )
 
     def _check_warm_start(self, built_with: dict[str, Any]) -> None:
         """Raise ValueError for a parameter that the networks of the last fit cannot follow."""
@@ -306,6 +350,26 @@ class FinetunedEstimator(CrystalEstimator):
         new = BaseEstimator.__sklearn_clone__(bare)
         new.callbacks = None if self.callbacks is None else type(self.callbacks)(copies_of(self.callbacks))
         return new
+
+    def _learnt(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        from crystalssl.estimators._model_files import learnt_of
+
+        if "nets_" not in state:
+            return None
+        for name in state.keys() - {*self.get_params(deep=False), "_sklearn_output_config"}:
+            del state[name]
+        return learnt_of(self)
+
+    def _restore(self, learnt: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        from crystalssl.estimators._model_files import restore
+
+        restore(self, learnt, tensors)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "nets_") and not hasattr(self, "target_names_"):  # of a version in which targets had no names
+            n_targets = getattr(self, "n_targets_", 1)
+            self.target_names_, self.target_units_ = nameless(n_targets), [None] * n_targets
 
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:
@@ -380,17 +444,121 @@ class FinetunedEstimator(CrystalEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what each network of the ensemble predicts, of shape (n_networks, n_crystals, n_outputs)."""
-        graphs = self._to_graphs(X, self.net_.module_.encoder.recipe)
-        if self.elements_.size:
-            check_known_elements(graphs, set(self.elements_.tolist()))
-        if hasattr(self, "trained_elements_"):  # files of version 0.1 do not say
-            warn_of_unseen_elements(graphs, set(self.trained_elements_.tolist()), stacklevel=4)
         device = resolve_device(self.device)
-        outputs = (infer(net.module_, CrystalDataset(graphs), device, self.precision) for net in self.nets_)
-        return np.stack([self.target_.restore(output) for output in outputs])
+        items, n_items = self._items(X)
+        sizes = []
+        unseen = UnseenElements(getattr(self, "trained_elements_", None))  # files of version 0.1 do not say
+
+        def parts() -> Iterator[np.ndarray]:
+            for graphs, indices in self._chunks(items, n_items, self.net_.module_.encoder.recipe, "predicting"):
+                if self.elements_.size:
+                    check_known_elements(graphs, set(self.elements_.tolist()), indices)
+                unseen.add(graphs)
+                sizes.append(self.target_.sizes(graphs, indices))
+                dataset = CrystalDataset(graphs)
+                outputs = [infer(net.module_, dataset, device, self.precision, indices) for net in self.nets_]
+                yield np.stack(outputs, axis=1)
+
+        outputs = join(parts(), n_items)
+        unseen.warn(stacklevel=4)
+        joined = np.concatenate(sizes)
+        return np.stack([self.target_.restore(output, joined) for output in outputs.swapaxes(0, 1)])
+
+    def save(
+        self,
+        folder: str | os.PathLike,
+        *,
+        cross_validation: Any = None,
+        command: str | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Write the fitted model to a folder, from which :meth:`load` and :func:`crystalssl.load` read.
+
+        It holds ``model.safetensors`` with all networks, ``config.json`` with the rest, and a card, ``README.md``.
+        There is no pickle in it. Predictions after loading are the same to the bit. What JSON cannot say is left out,
+        with a warning: callbacks; a RandomState; an embedder as `pretrain`, which is needed only to fit anew.
+
+        Parameters
+        ----------
+        folder : path
+            A model folder in its place is replaced, if it holds nothing else.
+        cross_validation : str, dict or None, default=None
+            Errors that were found by cross-validation, for the card: a text, or numbers and texts by name.
+        command : str or None, default=None
+            What the model was made with, for the card.
+        card : str or None, default=None
+            Text of README.md; None writes one: of the crystals and targets, the settings, the training, the errors,
+            the versions and the command.
+
+        Raises
+        ------
+        FileExistsError
+            If anything else than a model folder is in the way. The message says what.
+        ValueError
+            If classes are neither numbers nor texts, or the encoder's class bears the name of another one.
+        WeightsError
+            If it cannot be written. A model that `folder` held is left.
+        """
+        from crystalssl.estimators._model_files import save_model
+
+        check_is_fitted(self)
+        save_model(self, folder, cross_validation, command, card)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Any:
+        """Return the fitted model that :meth:`save` wrote to a folder.
+
+        Nothing in the folder is executed, and all of it is checked.
+
+        Parameters
+        ----------
+        folder : path
+            The model folder.
+
+        Returns
+        -------
+        estimator
+            It predicts, and with ``warm_start=True`` it is trained further.
+
+        Raises
+        ------
+        WeightsError
+            If there is no such folder; if it holds another estimator, or the weights of an encoder; if a file in it is
+            missing, truncated or altered, or is of a newer version; if its encoder is not registered here.
+        """
+        from crystalssl.estimators._model_files import load_model
+
+        return load_model(folder, cls)
+
+    def set_output(self, *, predict: str | None = None) -> Any:
+        """Choose what predictions come in, as scikit-learn's `set_output` does for transformers.
+
+        Parameters
+        ----------
+        predict : {"default", "pandas", "polars"} or None, default=None
+            Whether :meth:`predict` returns arrays, or frames with the columns `target_names_`; frames of pandas have
+            the index of X, if that is a series or frame. None leaves the choice as it is. A clone keeps it.
+
+        Returns
+        -------
+        self
+        """
+        if predict is not None:
+            if predict not in CONTAINERS:
+                raise ValueError(f"predict must be one of {sorted(CONTAINERS)}, got {predict!r}")
+            self._sklearn_output_config = {"predict": predict}
+        return self
+
+    def _as_output(self, values: np.ndarray, names: Sequence[Any], X: Any) -> Any:
+        """Return predictions in the container that `set_output` chose."""
+        config = getattr(self, "_sklearn_output_config", {})
+        return CONTAINERS[config.get("predict", "default")](values, names, X)
 
 
-def _take(X: CrystalGraphs | list, rows: np.ndarray) -> CrystalGraphs | list:
+def _take(X: Any, rows: np.ndarray) -> Any:
+    """Return some of the crystals in a list or CrystalGraphs, which is not copied if that is all of them."""
+    if len(rows) == len(X):
+        return X
     return X[rows] if isinstance(X, CrystalGraphs) else [X[row] for row in rows]
 
 

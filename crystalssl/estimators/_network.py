@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,6 +61,24 @@ class PropertyNetwork(nn.Module):
         )
         self.freeze(freeze_encoder)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What rebuilds the network around its encoder, ``PropertyNetwork.rebuild(encoder, **config)``."""
+        first, dropout, last = (cast(Any, self.head[i]) for i in (-4, -2, -1))
+        return {
+            "n_targets": len(last.bias),
+            "head_dim": len(first.bias),
+            "dropout": float(dropout.p),
+            "freeze_encoder": bool(self.freeze_encoder),
+            "standardized": isinstance(self.head[0], Standardization),
+        }
+
+    @classmethod
+    def rebuild(cls, encoder: Encoder, *, standardized: bool, **config: Any) -> PropertyNetwork:
+        """Return a network of the same layers, whose weights are still to be loaded."""
+        network = cls(encoder, **config)
+        return network.standardize(np.ones((1, encoder.graph_dim), np.float32)) if standardized else network
+
     def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
         """Decide whether training leaves the encoder as it is."""
         self.freeze_encoder = freeze_encoder
@@ -111,8 +130,21 @@ class Standardization(nn.Module):
 
 @usual_torch()
 @torch.inference_mode()
-def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: str) -> np.ndarray:
+def infer(
+    module: nn.Module, dataset: CrystalDataset, device: str, precision: str, indices: np.ndarray | None = None
+) -> np.ndarray:
     """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        What is applied.
+    dataset : CrystalDataset
+        The crystals.
+    device, precision : str
+        As in the estimators.
+    indices : ndarray of shape (n_crystals,), int, or None, default=None
+        Their positions in what the user gave, for messages; None takes those of the data set.
 
     Raises
     ------
@@ -134,9 +166,10 @@ def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: st
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         cause = find_fault(module.state_dict()) or "numbers exceed what float32 holds"
+        indices = dataset.indices if indices is None else indices
         raise NonFiniteError(
-            f"the network gives no finite numbers for item {dataset.indices[finite.argmin()]}: {cause}; train again, "
-            "with a lower learning_rate"
+            f"the network gives no finite numbers for item {indices[finite.argmin()]}: {cause}; train again, with a "
+            "lower learning_rate"
         )
     return rows
 

@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import nn
 
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
-from crystalssl.estimators._target import TargetScaler, check_y
+from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
+from crystalssl.estimators._target_per import TARGET_PER
 
 __all__ = ["CrystalSSLRegressor"]
 
@@ -39,6 +41,11 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     target_transform : {"auto", "log", None}, default="auto"
         "log" learns the logarithm of the target. "auto" does so if the training values are all positive and span more
         than a decade between their 5th and 95th percentiles. Either way targets are standardised on training rows.
+    target_per : {"atom", "area", "volume"} or None, default=None
+        What targets are divided by before they are learnt, and predictions multiplied by: the number of atoms in the
+        cell; the area per atom of a layer, in Å²; or the volume per atom, in Å³. A quantity per atom that follows the
+        area, such as the exfoliation energy of a monolayer, is then learnt per area. Crystals without a gap of 5 Å
+        between their atoms have no area, and are refused.
 
     Attributes
     ----------
@@ -68,16 +75,31 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         **FinetunedEstimator._parameter_constraints,
         "loss": [StrOptions({*_LOSSES, *_OLD_NAMES}, deprecated=set(_OLD_NAMES))],
         "target_transform": [StrOptions({"auto", "log"}), None],
+        "target_per": [StrOptions(set(TARGET_PER)), None],
     }
 
     _: KW_ONLY
     loss: str = "absolute_error"
     target_transform: str | None = "auto"
+    target_per: str | None = None
 
     _check_y = staticmethod(check_y)
 
-    def _new_target(self) -> TargetScaler:
-        return TargetScaler(self.target_transform)
+    def _new_target(self, names: list[str]) -> TargetScaler:
+        return TargetScaler(self.target_transform, names, self.target_per)
+
+    def _hold_out(self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+        held_out = super()._hold_out(values, rows, random_state)
+        known = ~np.isnan(values)
+        if known.all():
+            return held_out
+        left = known[rows].sum(axis=0) - known[held_out].sum(axis=0)
+        kept = []
+        for row in held_out:  # the last crystals of which a target is known are trained on
+            if (left[known[row]] == 0).any():
+                kept.append(row)
+                left += known[row]
+        return np.setdiff1d(held_out, kept)
 
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:
@@ -90,20 +112,25 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         self.n_targets_ = target.n_outputs_
         self.single_target_ = np.asarray(y).ndim == 1
 
+    def _restore_target(self, config: dict[str, Any]) -> None:
+        self.target_ = TargetScaler.from_config(config)
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the property of crystals.
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
-            As taken by :func:`crystalssl.check_structures`.
+        X : sequence or iterator of crystals, or CrystalGraphs
+            As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
+            that an iterator may yield more than fit into memory.
         return_std : bool, default=False
             Return the standard deviation over the ensemble as well.
 
         Returns
         -------
         y_pred : ndarray of shape (n_crystals,) or (n_crystals, n_targets)
-            Predictions in the unit of the training targets.
+            Predictions in the unit of the training targets. A frame with the columns `target_names_`, if
+            :meth:`set_output` says so.
         y_std : ndarray of the same shape
             Only with ``return_std=True``.
 
@@ -120,9 +147,44 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
             members = members[:, :, 0]
         mean = members.mean(axis=0)
         if not return_std:
-            return mean
+            return self._as_output(mean, self.target_names_, X)
         unit = np.ldexp(1.0, np.frexp(abs(members).max())[1])  # squares of very large or small numbers are none
-        return mean, unit * (members / unit).std(axis=0, ddof=1)
+        std = unit * (members / unit).std(axis=0, ddof=1)
+        return self._as_output(mean, self.target_names_, X), self._as_output(std, self.target_names_, X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R², the coefficient of determination.
+
+        Parameters
+        ----------
+        X : sequence of crystals, or CrystalGraphs
+            As for :meth:`predict`.
+        y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
+            True values. Of several targets some may be missing, NaN: each target then has the R² of its known values.
+        sample_weight : array-like of shape (n_crystals,) or None, default=None
+            Weights of the crystals.
+
+        Returns
+        -------
+        float
+            The mean over targets, of those that are known for at least two crystals if any is missing.
+        """
+        values = as_numbers(y)
+        if values.ndim != 2 or values.shape[1] == 1 or not np.isnan(values).any():
+            return super().score(X, y, sample_weight)
+        predicted = np.asarray(self.predict(X))
+        weights = _check_sample_weight(sample_weight, predicted, dtype=np.float64)
+        if predicted.shape != values.shape:
+            raise ValueError(f"y has shape {values.shape}, but predictions have {predicted.shape}")
+        known = ~np.isnan(values)
+        scores = [
+            r2_score(values[rows, target], predicted[rows, target], sample_weight=weights[rows])
+            for target, rows in enumerate(known.T)
+            if rows.sum() > 1
+        ]
+        if not scores:
+            raise ValueError("no target has two known values in y, which R² asks for; score on more crystals")
+        return float(np.mean(scores))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

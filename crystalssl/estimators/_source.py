@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import joblib
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -18,10 +19,39 @@ from crystalssl.estimators._embedder import PretrainedCrystalEmbedder
 from crystalssl.graphs import GraphRecipe
 from crystalssl.training._weights import build_encoder, read_weights, state_as_numpy
 
-__all__ = ["EncoderSource", "fingerprint"]
+__all__ = ["EncoderSource", "NotStored", "fingerprint"]
 
 DEFAULT_ENCODER = "gatedgcn"
 """What is trained where neither weights nor an encoder are named: the encoder of the default weights."""
+
+
+class NotStored:
+    """What is in the place of an embedder where a model was read from a folder, which holds none.
+
+    Parameters
+    ----------
+    description : str
+        What was there when the model was saved.
+    fingerprint : object
+        The `fingerprint` of that.
+    """
+
+    def __init__(self, description: str, fingerprint: Any):
+        self.description = description
+        self.fingerprint = fingerprint
+
+    def fit(self, X: Any = None, y: Any = None) -> None:
+        """Raise ValueError."""
+        raise ValueError(
+            f"pretrain was {self.description} when the model was saved, which a model folder does not hold; "
+            "set pretrain before fitting anew. With warm_start=True the networks of the model are trained further "
+            "without it"
+        )
+
+    transform = fit  # what is fitted and transforms is allowed as a parameter
+
+    def __repr__(self) -> str:
+        return f"<not stored: {self.description}>"
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,8 @@ class EncoderSource:
         """
         if pretrain is None:
             return cls.random(encoder or DEFAULT_ENCODER)
+        if isinstance(pretrain, NotStored):
+            pretrain.fit()
         if isinstance(pretrain, (str, os.PathLike)):
             source = cls.folder(pretrain)
         else:
@@ -100,6 +132,12 @@ class EncoderSource:
         elements = set(fitted.elements_.tolist())
         return cls(type(encoder), params, encoder.state_dict(), elements, "the embedder's weights")
 
+    @classmethod
+    def network(cls, encoder: Encoder, elements: np.ndarray, is_pretrained: bool) -> EncoderSource:
+        """Return the source that a network's encoder was built from, but for its weights, which are those of now."""
+        state = encoder.state_dict() if is_pretrained else None
+        return cls(type(encoder), encoder.config, state, set(elements.tolist()), "the network's weights")
+
     @property
     def name(self) -> str:
         """Name of the encoder."""
@@ -126,8 +164,12 @@ def fingerprint(value: Any) -> Any:
 
     An estimator is told by its parameters, as they are now, and a frozen one by its weights.
     """
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, NotStored):
+        return value.fingerprint
     if isinstance(value, FrozenEstimator):
         weights = getattr(value.estimator, "encoder_", None)
         return fingerprint(value.estimator), None if weights is None else joblib.hash(state_as_numpy(weights))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,12 +12,15 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from crystalssl.estimators._target_per import sizes_of
 from crystalssl.exceptions import NonFiniteError
+from crystalssl.graphs import CrystalGraphs
 
-__all__ = ["ClassCodes", "TargetScaler", "check_classes", "check_y"]
+__all__ = ["ClassCodes", "TargetScaler", "as_numbers", "check_classes", "check_y", "name_targets", "nameless"]
 
 Rows: TypeAlias = np.ndarray | slice
 EVERY = slice(None)
+_MAX_LABEL = 9999  # characters of a class in a model folder
 LARGEST = 1e300
 """Of a target's magnitude; its inverse is the smallest for targets that vary. Differences and means are finite."""
 
@@ -31,14 +36,12 @@ def _check(y: np.ndarray, rows: Rows, good: np.ndarray, message: str) -> None:
         raise ValueError(f"{name} is {y[index, target]}, which {message}")
 
 
-def check_y(y: Any, n_crystals: int) -> np.ndarray:
-    """Return y as float64 of shape (n_crystals, n_targets), or raise a ValueError that names the item."""
-    if y is None:
-        raise ValueError("the target y is None; training requires y to be passed")
-    if getattr(getattr(y, "dtype", None), "kind", "") == "c":
-        raise ValueError("Complex data not supported: y holds complex numbers")
+def as_numbers(y: Any) -> np.ndarray:
+    """Return y as float64, NaN where a value is missing, or raise a ValueError that names what is no number."""
     try:
-        values = np.asarray(y, dtype=np.float64)
+        if hasattr(y, "iloc"):  # pandas, which has a missing value of its own
+            return y.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
         items = np.asarray(y, dtype=object)
         for place in np.ndindex(items.shape):
@@ -47,30 +50,98 @@ def check_y(y: Any, n_crystals: int) -> np.ndarray:
             except (TypeError, ValueError):
                 raise ValueError(f"y[{', '.join(map(str, place))}] is {items[place]!r}, not a number") from error
         raise ValueError(f"y is not numeric: {error}") from error
+
+
+def check_y(y: Any, n_crystals: int) -> np.ndarray:
+    """Return y as float64 of shape (n_crystals, n_targets), or raise a ValueError that names the item.
+
+    Of several targets some may be missing, NaN, but not all of one crystal.
+    """
+    if y is None:
+        raise ValueError("the target y is None; training requires y to be passed")
+    if getattr(getattr(y, "dtype", None), "kind", "") == "c":
+        raise ValueError("Complex data not supported: y holds complex numbers")
+    values = as_numbers(y)
     if values.ndim not in (1, 2) or 0 in values.shape[1:]:
         raise ValueError(f"y has shape {values.shape}; expected (n_crystals,) or (n_crystals, n_targets)")
     if len(values) != n_crystals:
         raise ValueError(f"X holds {n_crystals} crystals but y has {len(values)} values; they must be of equal length")
-    if not np.isfinite(values).all():
-        where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+    several = values.ndim == 2 and values.shape[1] > 1
+    wrong = np.isinf(values) if several else ~np.isfinite(values)
+    if wrong.any():
+        where = tuple(np.argwhere(wrong)[0].tolist())
         raise ValueError(
             f"y[{', '.join(map(str, where))}] is {values[where]}; leave out the crystals without a finite value"
         )
-    return values.reshape(n_crystals, -1)
+    values = values.reshape(n_crystals, -1)
+    unknown = np.isnan(values).all(axis=1)
+    if unknown.any():
+        raise ValueError(
+            f"y[{unknown.argmax()}] is nan for all {values.shape[1]} targets; leave out the crystals of which none is "
+            "known"
+        )
+    return values
+
+
+def name_targets(y: Any, n_targets: int) -> tuple[list[str], list[str | None]]:
+    """Return names and units of targets.
+
+    Parameters
+    ----------
+    y : array-like
+        Names are those of the columns of a frame, or of a series, if they are texts; else "y", or "y0", "y1" and so on.
+        Units are what ``y.attrs["unit"]`` says: a text, or a mapping from names to texts.
+    n_targets : int
+        Number of columns.
+    """
+    names: list[Any] = [getattr(y, "name", None)] if n_targets == 1 else []
+    names = [*getattr(y, "columns", names)]
+    if len(names) != n_targets or not all(isinstance(name, str) and name for name in names):
+        names = nameless(n_targets)
+    attrs = getattr(y, "attrs", None)
+    unit = attrs.get("unit") if isinstance(attrs, Mapping) else None
+    units = [unit.get(name) if isinstance(unit, Mapping) else unit for name in names]
+    return names, [None if unit is None else str(unit) for unit in units]
+
+
+def nameless(n_targets: int) -> list[str]:
+    """Return what targets are called that have no names."""
+    return ["y"] if n_targets == 1 else [f"y{target}" for target in range(n_targets)]
 
 
 class TargetScaler:
-    """Standardise each target, after taking its logarithm if that is asked for.
+    """Standardise each target, after taking its logarithm if that is asked for. Missing values, NaN, stay missing.
 
     Parameters
     ----------
     transform : {"auto", "log", None}
         "auto" takes the logarithm of a target whose values are all positive and span more than a decade between their
         5th and 95th percentiles.
+    names : sequence of str, default=()
+        Names of the targets, for messages.
+    per : {"atom", "area", "volume"} or None, default=None
+        What targets are divided by before.
     """
 
-    def __init__(self, transform: str | None):
+    names: Sequence[str] = ()  # of what was pickled before there were these parameters
+    per: str | None = None
+
+    def __init__(self, transform: str | None, names: Sequence[str] = (), per: str | None = None):
         self.transform = transform
+        self.names = names
+        self.per = per
+
+    def sizes(self, graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
+        """Return what targets are divided by, of shape (n_crystals, 1); for messages, the crystals have `indices`."""
+        return sizes_of(graphs, self.per, indices)
+
+    def divide(self, y: np.ndarray, graphs: CrystalGraphs, rows: np.ndarray) -> np.ndarray:
+        """Return targets divided by the sizes of the crystals, in some rows; in the others they are as they were."""
+        if self.per is None:
+            return y
+        y = y.copy()
+        y[rows] /= self.sizes(graphs[rows], rows)
+        return y
 
     def fit(self, y: np.ndarray, train_rows: Rows = EVERY, rows: Rows = EVERY) -> TargetScaler:
         """Learn the scale of targets of shape (n_crystals, n_targets).
@@ -84,72 +155,112 @@ class TargetScaler:
         rows : ndarray of int or slice, default=slice(None)
             Those that count. Of one that is held out, no more is asked than whether it has a logarithm.
         """
-        _check(y, rows, abs(y) <= LARGEST, f"is too large; give targets in a unit in which none exceeds {LARGEST:g}")
+        _check(y, rows, ~(abs(y) > LARGEST), f"is too large; give targets in a unit in which none exceeds {LARGEST:g}")
         if self.transform == "log":
             self._check_positive(y, rows, np.ones(y.shape[1], dtype=bool))
-        positive, y = (y[rows] > 0).all(axis=0), y[train_rows]
-        size = abs(y).max(axis=0)
+        positive, y = ~(y[rows] <= 0).any(axis=0), y[train_rows]
+        self._check_known(y)
+        size = np.nanmax(abs(y), axis=0)
         # What varies by rounding alone is constant; it is predicted as it is, and has no logarithm to learn.
-        constant = np.ptp(y, axis=0) <= 1e-12 * size
+        constant = np.nanmax(y, axis=0) - np.nanmin(y, axis=0) <= 1e-12 * size
         tiny = ~constant & (size < 1 / LARGEST)
         if tiny.any():
             raise ValueError(f"targets are at most {size[tiny][0]:g}; give them in a smaller unit")
         if self.transform == "auto":
-            low, high = np.quantile(y, [0.05, 0.95], axis=0)
+            low, high = np.nanquantile(y, [0.05, 0.95], axis=0)
             self.log_ = positive & (high > 10 * low)
         else:
             self.log_ = np.full(y.shape[1], self.transform == "log")
         self.log_ &= ~constant
         logged = self._log(y)
         # In a unit of about their size, a power of two, squares neither overflow nor vanish, and nothing is rounded.
-        unit = np.ldexp(1.0, np.frexp(abs(logged).max(axis=0))[1])
-        self.mean_ = np.where(constant, y[0], unit * (logged / unit).mean(axis=0))
-        self.scale_ = np.where(constant, 0.0, unit * (logged / unit).std(axis=0))
+        unit = np.ldexp(1.0, np.frexp(np.nanmax(abs(logged), axis=0))[1])
+        first = y[np.isnan(y).argmin(axis=0), np.arange(y.shape[1])]
+        self.mean_ = np.where(constant, first, unit * np.nanmean(logged / unit, axis=0))
+        self.scale_ = np.where(constant, 0.0, unit * np.nanstd(logged / unit, axis=0))
         self.n_outputs_ = y.shape[1]
         return self
 
+    def to_config(self) -> dict[str, Any]:
+        """Return what was learnt as JSON values."""
+        learnt = {name: getattr(self, name + "_").tolist() for name in ("log", "mean", "scale")}
+        return {"transform": self.transform, "names": [*self.names], "per": self.per, **learnt}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TargetScaler:
+        """Return what :meth:`to_config` describes."""
+        scaler = cls(config["transform"], config["names"], config["per"])
+        scaler.log_ = np.array(config["log"], dtype=bool)
+        scaler.mean_, scaler.scale_ = (np.array(config[name], dtype=np.float64) for name in ("mean", "scale"))
+        scaler.n_outputs_ = len(scaler.log_)
+        if not (scaler.log_.ndim == 1 and scaler.log_.shape == scaler.mean_.shape == scaler.scale_.shape):
+            raise ValueError(f"the scale of the targets is not one number for each: {config}")
+        return scaler
+
+    def describe(self, y: np.ndarray) -> dict[str, Any]:
+        """Return how many values of each target there are, and their range, as JSON values."""
+        known = [column[~np.isnan(column)] for column in y.T]
+        return {
+            "n_known": [len(values) for values in known],
+            "range": [[float(values.min()), float(values.max())] for values in known],
+        }
+
     def go_on(self, y: np.ndarray, train_rows: Rows, rows: Rows) -> TargetScaler:
         """Return the scale for a warm start: the one that was learnt, but for targets that were constant until now."""
-        if (self.scale_ > 0).all() or y.shape[1] != self.n_outputs_:
+        if y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {y.shape[1]} targets but the last fit had {self.n_outputs_}; warm_start=True goes on with "
+                "the same targets"
+            )
+        self._check_known(y[train_rows])
+        if (self.scale_ > 0).all():
             return self
-        new = TargetScaler(self.transform).fit(y, train_rows, rows)
+        new = TargetScaler(self.transform, self.names, self.per).fit(y, train_rows, rows)
         for name in ("log_", "mean_", "scale_"):
             setattr(new, name, np.where(self.scale_ > 0, getattr(self, name), getattr(new, name)))
         return new
 
+    def _check_known(self, y: np.ndarray) -> None:
+        unknown = np.isnan(y).all(axis=0)
+        if unknown.any():
+            target = int(unknown.argmax())
+            name = f"the target {self.names[target]!r}, " if self.names else ""
+            raise ValueError(
+                f"{name}y[:, {target}], is nan for all {len(y)} crystals to train on; leave it out, or add crystals of "
+                "which it is known"
+            )
+
     @staticmethod
     def _check_positive(y: np.ndarray, rows: Rows, logged: np.ndarray) -> None:
         _check(
-            y, rows, (y > 0) | ~logged, "has no logarithm; leave it out or learn without, with target_transform=None"
+            y, rows, ~(y <= 0) | ~logged, "has no logarithm; leave it out or learn without, with target_transform=None"
         )
 
     def _log(self, y: np.ndarray) -> np.ndarray:
         return np.where(self.log_, np.log(np.where(self.log_, y, 1.0)), y)
 
     def scale(self, y: np.ndarray, rows: Rows = EVERY) -> np.ndarray:
-        """Return what the network learns, float32, and NaN in all but some rows.
+        """Return what the network learns, float32, and NaN where a target is missing and in all but some rows.
 
         A ValueError names a target that has no logarithm but needs it.
         """
-        if y.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"y has {y.shape[1]} targets but the last fit had {self.n_outputs_}; warm_start=True goes on with "
-                "the same targets"
-            )
         self._check_positive(y, rows, self.log_)
         scaled = np.full(y.shape, np.nan, np.float32)
         varies = self.scale_ > 0
         deviations = (self._log(y[rows]) - self.mean_) / np.where(varies, self.scale_, 1.0)
         with np.errstate(over="ignore"):
-            scaled[rows] = np.where(varies, deviations, 0.0)
+            scaled[rows] = np.where(varies | np.isnan(deviations), deviations, 0.0)
         _check(y, rows, ~np.isinf(scaled), "is too far from what the last fit learnt; fit with warm_start=False")
         return scaled
 
-    def restore(self, scaled: np.ndarray) -> np.ndarray:
-        """Return what the user knows, float64; a NonFiniteError names a prediction that is too large to be a number."""
+    def restore(self, scaled: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
+        """Return what the user knows, float64, times the crystals' sizes.
+
+        A NonFiniteError names a prediction that is too large to be a number.
+        """
         y = scaled.astype(np.float64) * self.scale_ + self.mean_
         with np.errstate(over="ignore"):
-            y = np.where(self.log_, np.exp(np.where(self.log_, y, 0.0)), y)
+            y = np.where(self.log_, np.exp(np.where(self.log_, y, 0.0)), y) * sizes
         finite = np.isfinite(y).all(axis=1)
         if not finite.all():
             raise NonFiniteError(
@@ -174,7 +285,15 @@ def check_classes(y: Any, n_crystals: int) -> np.ndarray:
 
 
 class ClassCodes:
-    """Classes as numbers from 0, and outputs of a network as their probabilities."""
+    """Classes as numbers from 0, and outputs of a network as their probabilities. A class has no size."""
+
+    def sizes(self, graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
+        """Return 1 for each crystal."""
+        return sizes_of(graphs, None, indices)
+
+    def divide(self, y: np.ndarray, graphs: CrystalGraphs, rows: np.ndarray) -> np.ndarray:
+        """Return the classes."""
+        return y
 
     def fit(self, y: np.ndarray, train_rows: Rows = EVERY, rows: Rows = EVERY) -> ClassCodes:
         """Learn which classes there are in `rows`; at least two must be in those to train on."""
@@ -184,6 +303,35 @@ class ClassCodes:
         if len(present) < 2:
             raise ValueError(f"y holds one class only, {present[0]!r}; a classifier needs at least two to train on")
         return self
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the classes as JSON values."""
+        classes = self.encoder_.classes_
+        if classes.dtype.kind not in "biufUO" or not all(
+            isinstance(x, (bool, int, float, str)) for x in classes.tolist()
+        ):
+            raise ValueError(f"classes of the type {classes.dtype} cannot be stored; use texts or numbers")
+        return {"dtype": classes.dtype.str, "classes": classes.tolist()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ClassCodes:
+        """Return what :meth:`to_config` describes."""
+        classes, dtype = config["classes"], config["dtype"]
+        longest = max((len(label) for label in classes if isinstance(label, str)), default=0)
+        if not re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248]|O|U\d{1,4})", dtype) or longest > _MAX_LABEL:
+            raise ValueError(f"{dtype!r} is no type of classes that could be stored")
+        codes = cls()
+        codes.encoder_ = LabelEncoder()
+        codes.encoder_.classes_ = np.array(classes, dtype=dtype)
+        codes.n_outputs_ = len(classes)
+        if codes.encoder_.classes_.tolist() != classes:
+            raise ValueError(f"the classes {classes} are not of the type {dtype!r}")
+        return codes
+
+    def describe(self, y: np.ndarray) -> dict[str, Any]:
+        """Return how many crystals of each class there are, as JSON values."""
+        classes, counts = np.unique(y, return_counts=True)
+        return {"n_of_class": [[label, count] for label, count in zip(classes.tolist(), counts.tolist(), strict=True)]}
 
     def go_on(self, y: np.ndarray, train_rows: Rows, rows: Rows) -> ClassCodes:
         """Return the codes for a warm start: the same."""
@@ -201,6 +349,6 @@ class ClassCodes:
         codes[rows] = self.encoder_.transform(y[rows])
         return codes
 
-    def restore(self, outputs: np.ndarray) -> np.ndarray:
+    def restore(self, outputs: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
         """Return probabilities, float64, of shape (n_crystals, n_classes)."""
         return softmax(outputs.astype(np.float64), axis=1)

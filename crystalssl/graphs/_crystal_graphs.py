@@ -118,7 +118,7 @@ class CrystalGraphs(Sequence):
 
     @classmethod
     def from_arrays(
-        cls, crystals: Iterable[CrystalArrays], recipe: GraphRecipe, *, n_jobs: int | None = None
+        cls, crystals: Iterable[CrystalArrays], recipe: GraphRecipe, *, n_jobs: int | None = None, first: int = 0
     ) -> CrystalGraphs:
         """Find the neighbours of validated crystals and store them.
 
@@ -130,6 +130,8 @@ class CrystalGraphs(Sequence):
             Cutoff and number of neighbours.
         n_jobs : int or None, default=None
             Processes; None means 1 unless in a joblib context.
+        first : int, default=0
+            Position of the first of them in what the user gave, for messages.
 
         Returns
         -------
@@ -144,11 +146,12 @@ class CrystalGraphs(Sequence):
         chunks: list[Edges]
         n_workers = min(effective_n_jobs(n_jobs), len(starts))  # none that gets nothing to do
         if n_workers == 1:
-            chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts]
+            chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, first + s) for s in starts]
         else:
             from crystalssl._workers import map_calls
 
-            chunks = map_calls(find_edges, [(crystals[s : s + CHUNK_SIZE], recipe, s) for s in starts], n_workers)
+            calls = [(crystals[s : s + CHUNK_SIZE], recipe, first + s) for s in starts]
+            chunks = map_calls(find_edges, calls, n_workers)
         parts = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
         del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
         return cls(

@@ -35,7 +35,7 @@ class CrystalNet(NeuralNet):
         Takes a batch, returns predictions of shape (n_crystals, n_targets).
     criterion : class, default=torch.nn.L1Loss
         Loss of predictions and targets. It takes ``reduction="none"``; the mean over a batch is taken here, weighed by
-        the `sample_weight` of its crystals.
+        the `sample_weight` of its crystals. The loss of a target that is NaN, and so missing, is zero.
     seed : int, default=0
         Seed of shuffling, dropout and views.
     precision : {"highest", "high", "medium"}, default="highest"
@@ -128,7 +128,10 @@ class CrystalNet(NeuralNet):
         return module(to_tensor(x, device=self.device), **fit_params)
 
     def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        """Return the mean loss of a batch, in which each crystal has its weight."""
+        """Return the mean loss of a batch, in which each crystal has its weight, and missing targets have no loss."""
+        y_true = to_tensor(y_true, device=self.device)
+        if y_true.is_floating_point():
+            y_true = torch.where(y_true.isnan(), y_pred.detach(), y_true)
         losses = super().get_loss(y_pred, y_true, X, training)
         return (losses.reshape(len(losses), -1).mean(dim=1) * X.sample_weight.to(losses.device)).mean()
 

@@ -22,11 +22,20 @@ from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.graphs import N_ELEMENTS, GraphRecipe
 from crystalssl.pretext import TASKS
 from crystalssl.training._finite import find_fault
-from crystalssl.training._folders import FORMAT, holds_weights, read_folder, write_folder
+from crystalssl.training._folders import WEIGHTS, holds_weights, read_folder, write_folder
 from crystalssl.training._precision import usual_torch
 from crystalssl.training._seeding import seeded
 
-__all__ = ["build_encoder", "bundled_folder", "bundled_weights", "load_encoder", "read_weights", "save_encoder"]
+__all__ = [
+    "build_encoder",
+    "bundled_folder",
+    "bundled_weights",
+    "check_sizes",
+    "load_encoder",
+    "read_weights",
+    "reads_recipe",
+    "save_encoder",
+]
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
 
@@ -84,14 +93,14 @@ def save_encoder(folder: str | os.PathLike, encoder: Encoder, config: dict[str, 
     weights = save_tensors(state)
     # What rebuilds the encoder comes last: `config` may be that of other weights, which these were loaded from.
     derived = {
-        "format": FORMAT,
+        "format": WEIGHTS.format,
         "encoder": encoder.name,
         "encoder_params": encoder.config,
         "recipe": encoder.recipe.to_dict(),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     config = {**derived, **config, **derived}
-    write_folder(Path(folder), config, weights, card)
+    write_folder(Path(folder), WEIGHTS, config, weights, card)
 
 
 def load_encoder(source: str | os.PathLike) -> tuple[Encoder, dict[str, Any]]:
@@ -136,7 +145,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
         If there is no such folder, or a file is missing, truncated or altered.
     """
     folder = _find(source)
-    config, weights = read_folder(folder)
+    config, weights = read_folder(folder, WEIGHTS)
     try:
         try:
             encoder_class = ENCODERS[config["encoder"]]
@@ -145,7 +154,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
         read_header(io.BytesIO(weights), len(weights))
         tensors = load_tensors(weights)
         _check_config(config, tensors)
-        if not _reads(encoder_class.recipe, config["recipe"]):
+        if not reads_recipe(encoder_class.recipe, config["recipe"]):
             raise WeightsError(
                 f"{folder} was trained on graphs of recipe {config['recipe']}, now {encoder_class.recipe}"
             )
@@ -156,7 +165,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     return encoder_class, {**config, "encoder_params": current_config(config["encoder_params"])}, tensors
 
 
-def _reads(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:
+def reads_recipe(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:
     """Whether weights that were trained on graphs of one recipe are good for those of another.
 
     Shells became wider with version 2; weights of version 1 are as good for them.
@@ -232,9 +241,16 @@ def _check_config(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> N
     elements = config["elements"]
     if not (isinstance(elements, list) and all(type(z) is int and 0 < z <= N_ELEMENTS for z in elements)):
         raise ValueError(f"elements must be a list of atomic numbers, got {elements!r}")
-    # No width or depth exceeds the tensors': a wrong digit must not build an encoder of a billion weights first.
+    check_sizes(config["encoder_params"], tensors)
+
+
+def check_sizes(params: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError if a width or depth exceeds the tensors'.
+
+    A wrong digit must not build a network of a billion weights first.
+    """
     largest = max([len(tensors), *(size for tensor in tensors.values() for size in tensor.shape)])
-    for name, value in config["encoder_params"].items():
+    for name, value in params.items():
         if isinstance(value, int) and value > largest:
             raise ValueError(f"{name} = {value} is more than the tensors have")
 

@@ -111,6 +111,10 @@ def test_several_targets_stay_columns():
     assert check_y([[1, 2], [3, 4]], 2).tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+def test_some_of_several_targets_may_be_missing():
+    np.testing.assert_array_equal(check_y([[1, None], [float("nan"), 4]], 2), [[1, np.nan], [np.nan, 4]])
+
+
 def wrong_y():
     import pandas as pd
 
@@ -122,7 +126,9 @@ def wrong_y():
         "None": ([1, 2, None], r"y\[2\] is nan"),
         "infinite": ([inf, 2, 3], r"y\[0\] is inf"),
         "minus infinite": ([1, 2, -inf], r"y\[2\] is -inf"),
-        "NaN of several": ([[1, 2], [3, nan], [5, 6]], r"y\[1, 1\] is nan"),
+        "NaN in a column": ([[1], [nan], [5]], r"y\[1, 0\] is nan; leave out"),
+        "infinite of several": ([[1, 2], [3, -inf], [5, nan]], r"y\[1, 1\] is -inf; leave out"),
+        "none of several": ([[1, nan], [nan, nan], [5, 6]], r"y\[1\] is nan for all 2 targets; leave out"),
         "text": ([1, "two", 3], r"y\[1\] is 'two', not a number"),
         "text array": (np.array(["1", "2", "x"]), r"y\[2\] is .*'x'.*, not a number"),
         "table with text": (pd.DataFrame({"a": [1, 2, 3], "b": [1, "x", 3]}), r"y\[1, 1\] is 'x', not a number"),
