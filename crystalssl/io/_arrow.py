@@ -141,13 +141,16 @@ def _plain_crystals(batch: Any) -> list[CrystalArrays] | None:
     positions = _vectors(columns["cartesian_site_positions"], n_sites)
     if lattices is None or positions is None or not (n_sites > 0).all() or not _is_full(columns, n_sites):
         return None
+    lattices = lattices.reshape(-1, 3, 3)
+    if not (np.isfinite(positions).all() and (abs(np.linalg.det(lattices)) > 1e-6).all()):  # NaN is not larger either
+        return None
     numbers = _numbers(symbols)
     if numbers is None:
         return None
     ends = np.cumsum(n_sites)
     return [
         CrystalArrays(numbers[start:end], positions[start:end], lattice)
-        for start, end, lattice in zip((ends - n_sites).tolist(), ends.tolist(), lattices.reshape(-1, 3, 3), strict=True)
+        for start, end, lattice in zip((ends - n_sites).tolist(), ends.tolist(), lattices, strict=True)
     ]
 
 
@@ -257,4 +260,3 @@ def _pyarrow(module: str | None = None) -> Any:
         return importlib.import_module(f"pyarrow.{module}" if module else "pyarrow")
     except ImportError as error:
         raise ImportError("Reading Parquet and Arrow files needs pyarrow: pip install crystalssl[parquet]") from error
-

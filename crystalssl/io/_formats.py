@@ -36,7 +36,9 @@ FORMATS = [
     Format("ASE database", _starts(b"SQLite format 3\0"), read_database),
     Format("ASE trajectory", _starts(b"- of Ulm"), read_trajectory),
     Format("ASE database in JSON", lambda head, name: is_ase_database(_text(head)), read_database),
-    Format("JSON lines", lambda head, name: _is_json(head) and looks_like_json_lines(_text(head), name), read_json_lines),
+    Format(
+        "JSON lines", lambda head, name: _is_json(head) and looks_like_json_lines(_text(head), name), read_json_lines
+    ),
     Format("JSON", lambda head, name: _is_json(head), read_json),
     Format("CIF", lambda head, name: CONTENTS["cif"](text_of(head)), read_cif_blocks),
     Format("frames that ASE reads", ase_text_format, read_frames),
@@ -48,9 +50,7 @@ FORMATS = [
 ]
 """All formats, in the order that they are tried."""
 
-_TAKEN = (
-    "CIF, POSCAR, JSON, CSV, Parquet, Arrow, extended XYZ, an ASE trajectory or database, or a zip or tar archive of these"
-)
+_TAKEN = "CIF, POSCAR, JSON, CSV, Parquet, Arrow, extended XYZ, an ASE trajectory or database, or a zip or tar archive of these"
 _REFUSED = {
     b"\x80": "a pickle, which executes what is in it; write JSON, CIF or extended XYZ",
     b"\x89HDF": "HDF5; read it yourself, and pass a DataFrame or a list of structures",

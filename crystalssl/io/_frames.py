@@ -15,7 +15,8 @@ _PEEKED = 20
 
 def is_frame(source: Any) -> bool:
     """Whether something is a DataFrame of pandas or polars, lazy or not."""
-    return hasattr(source, "columns") and (hasattr(source, "iloc") or hasattr(source, "iter_rows"))
+    is_lazy = hasattr(source, "collect") and hasattr(source, "with_columns")
+    return is_lazy or (any(hasattr(source, name) for name in ("iloc", "iter_rows")) and hasattr(source, "columns"))
 
 
 def read_frame(frame: Any, wanted: Wanted) -> Iterator[Row]:

@@ -32,7 +32,7 @@ def read_crystals(
     return_X_y: bool = False,
     verbose: int = 1,
 ) -> Bunch | tuple[Any, Any]:
-    """Read crystals, and what is to be predicted of them, from files, folders, archives, tables or lists.
+    r"""Read crystals, and what is to be predicted of them, from files, folders, archives, tables or lists.
 
     What a file is, its content decides; its name counts where the content does not. Files may be compressed (gzip,
     bzip2, xz). Nothing in them is executed, no name in a table or archive leads out of its folder, and no more is

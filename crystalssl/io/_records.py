@@ -139,7 +139,7 @@ class Records:
         raise Unusable(f"none of its values is a crystal ({names}); if one is, name it by structure=")
 
     def _is_like(self, value: Any) -> bool:
-        if isinstance(value, str) and not ("\n" in value or value.lstrip()[:1] == "{"):
+        if isinstance(value, str) and not ("\n" in value or value.count("\\n") > 2 or value.lstrip()[:1] == "{"):
             return bool(value.strip()) and self.folder is not None and self._find(value.strip()) is not None
         if isinstance(value, (str, bytes)):
             return True
@@ -191,8 +191,7 @@ class Records:
         """Return the file of a name with or without its ending, inside of the folder."""
         if self.folder is None or len(name) > 1000 or "\0" in name or not self._is_inside(name):
             return None
-        path = self.folder / name
-        if path.is_file():
+        if os.path.isfile(path := self.folder / name):
             return path
         if self._endings is None:
             tables = (".csv", ".tsv", ".txt", ".xlsx")

@@ -49,8 +49,10 @@ class Listed(NamedTuple):
 def opened(source: Any) -> Iterator[Origin]:
     """Open whatever crystals come in."""
     if is_frame(source):
-        frame = source.collect() if hasattr(source, "collect") else source
-        yield Origin("the DataFrame", lambda wanted, _: _guarded(None, lambda: read_frame(frame, wanted)), None, len(frame))
+        frame = source.collect() if hasattr(source, "collect") else source  # of polars, if it is lazy
+        yield Origin(
+            "the DataFrame", lambda wanted, _: _guarded(None, lambda: read_frame(frame, wanted)), None, len(frame)
+        )
     elif isinstance(source, str) and "\n" in source:
         yield Origin("the text", lambda wanted, _: _in_memory([source], wanted))
     elif isinstance(source, (str, os.PathLike)):
@@ -90,7 +92,7 @@ def _path(name: str) -> Iterator[Origin]:
         found = sorted(filter(os.path.isfile, glob.iglob(str(path), recursive=True)))
         if not found:
             raise DatasetError(f"There is no file {name}.")
-        parts = [part for part in itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)]
+        parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         top = Path(*parts)
         sources = [SourceFile(Path(one), one, id_of(os.path.relpath(one, top))) for one in found]
         yield Origin(name, lambda wanted, listed: _files(sources, wanted, listed, named=True), top, len(sources))

@@ -272,7 +272,9 @@ class _Reader:
                 structures.append(plain_structure(outcome.structure, outcome.arrays))
         if self.recipe is not None:
             graphs = _empty(self.recipe) if graphs is None else graphs
-            data: list[Structure] | CrystalGraphs = graphs if len(built) == len(graphs) else graphs[np.array(built, int)]
+            data: list[Structure] | CrystalGraphs = (
+                graphs if len(built) == len(graphs) else graphs[np.array(built, int)]
+            )
         else:
             data = structures
         rows = [row for _, row, _ in chosen]

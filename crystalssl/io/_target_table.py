@@ -90,9 +90,10 @@ class TargetTable:
         self.problems: list[Problem] = []
         self._rows: dict[str, int] = {}
         for number, row in found:
-            name = row[key].strip() if isinstance(row, list) else None
+            name = row[key].strip() if isinstance(row, list) else ""
             if isinstance(row, Unusable) or not name:
-                self.problems.append(Problem(None, number, self.label, str(row) if row else "it has no id"))
+                reason = str(row) if isinstance(row, Unusable) else "it has no id"
+                self.problems.append(Problem(None, number, self.label, reason))
             elif name in self.values:
                 self.problems.append(Problem(name, number, self.label, f"the table lists {name!r} before"))
             else:
