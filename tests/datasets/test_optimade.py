@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from crystalssl.datasets import _optimade, fetch_optimade
-from crystalssl.datasets._optimade_records import structure_from_record
+from crystalssl.graphs._optimade import structure_from_record
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 
 from .records import BAD, GOOD, WORSE

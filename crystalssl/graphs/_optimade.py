@@ -83,7 +83,7 @@ def structure_from_record(attributes: Mapping[str, Any]) -> Structure:
 
     Examples
     --------
-    >>> from crystalssl.datasets._optimade_records import structure_from_record
+    >>> from crystalssl.graphs._optimade import structure_from_record
     >>> polonium = {
     ...     "lattice_vectors": [[3.35, 0, 0], [0, 3.35, 0], [0, 0, 3.35]],
     ...     "cartesian_site_positions": [[0, 0, 0]],
