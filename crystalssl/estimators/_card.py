@@ -110,11 +110,13 @@ def _settings(model: Any, config: dict[str, Any]) -> list[str]:
     defaults, left_out = type(model)().get_params(deep=False), config["not_stored"]
     lines = []
     for name, value in model.get_params(deep=False).items():
+        if name in ("n_jobs", "verbose"):
+            continue
         if name in left_out:
             lines.append(f"- {name}: {left_out[name]} (not stored)")
         elif name == "pretrain" or (value is not defaults[name] and value != defaults[name]):
             lines.append(f"- {name}: {value!r}")
-    return [*lines, "", "All others have their defaults."]
+    return [*lines, "", "All others that matter have their defaults."]
 
 
 def _cross_validation(errors: Any) -> list[str]:

@@ -1,0 +1,152 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crystalssl._suggestions import did_you_mean
+
+__all__ = [
+    "common",
+    "device",
+    "id_column",
+    "jobs",
+    "output",
+    "params",
+    "seed",
+    "set_params",
+    "source",
+    "structure_column",
+]
+
+Decorator = Callable[[Any], Any]
+
+
+def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().ensure_object(dict)["debug"] = True
+
+
+def _config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Take a file's values as defaults of the other options."""
+    if value is None:
+        return
+    settings = _read_config(Path(value))
+    known = {name.replace("_", "-"): p.name for p in ctx.command.params for name in [p.name or ""]}
+    known |= {opt.lstrip("-"): p.name for p in ctx.command.params for opt in p.opts if opt.startswith("--")}
+    defaults: dict[str, Any] = {}
+    for name, setting in settings.items():
+        key = name.replace("_", "-")
+        if key not in known or known[key] in ("config", "debug"):
+            raise click.BadParameter(
+                f"{value} sets {name!r}, which is no option of `{ctx.command.name}`.{did_you_mean(key, known)}"
+            )
+        if isinstance(setting, dict):  # [param] of a TOML file
+            setting = [f"{inner}={json.dumps(content)}" for inner, content in setting.items()]
+        defaults[str(known[key])] = setting
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".toml":
+            # Python 3.10 has none of its own.
+            settings = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
+        else:
+            settings = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path} cannot be read as {path.suffix[1:].upper() or 'JSON'}: {error}") from error
+    if not isinstance(settings, dict):
+        raise click.BadParameter(f"{path} holds no table of options, but a {type(settings).__name__}")
+    return settings
+
+
+def common(command: Any) -> Any:
+    """Add what every command takes."""
+    for option in (
+        click.option(
+            "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debug, help="Show tracebacks."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False),
+            is_eager=True,
+            expose_value=False,
+            callback=_config,
+            metavar="FILE",
+            help="JSON or TOML file with values of these options; the command line has precedence.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def source(command: Any) -> Any:
+    """Add the crystals to read."""
+    return click.argument("source", nargs=-1, required=True, metavar="SOURCE...")(command)
+
+
+def output(help: str, required: bool = False) -> Decorator:
+    """Add the place to write to."""
+    return click.option("-o", "--output", type=click.Path(), metavar="PATH", required=required, help=help)
+
+
+device = click.option(
+    "--device", default="auto", show_default=True, help='Where to compute, such as "cpu" or "cuda:1".'
+)
+jobs = click.option(
+    "-j",
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="Processes that read crystals and make graphs; -1 for all cores.",
+)
+seed = click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same result.")
+id_column = click.option("--id", "id_column", metavar="COLUMN", help="Column of the ids; found by itself if not given.")
+structure_column = click.option(
+    "--structure", "structure_column", metavar="COLUMN", help="Column of the crystals; found by itself if not given."
+)
+params = click.option(
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other parameter of the estimator, such as -p head_dim=64; the value in JSON, or a text.",
+)
+
+
+def parse_params(given: tuple[str, ...]) -> dict[str, Any]:
+    """Return parameters by name, of texts NAME=VALUE."""
+    parsed: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--param")
+        try:
+            parsed[name.strip()] = json.loads(value)
+        except ValueError:
+            parsed[name.strip()] = value
+    return parsed
+
+
+def set_params(estimator: Any, given: tuple[str, ...]) -> Any:
+    """Set parameters of an estimator, or say which one it does not have."""
+    for name, value in parse_params(given).items():
+        known = estimator.get_params(deep=False)
+        if name not in known:
+            raise click.BadParameter(
+                f"{type(estimator).__name__} has no parameter {name!r}.{did_you_mean(name, known)}",
+                param_hint="--param",
+            )
+        estimator.set_params(**{name: value})
+    return estimator

@@ -1,0 +1,68 @@
+"""``crystalssl embed``: from crystals to a table of vectors."""
+
+from __future__ import annotations
+
+import click
+
+from crystalssl.cli import _options as options
+
+__all__ = ["embed"]
+
+
+@click.command()
+@options.source
+@options.output("Table to write: .csv, .tsv, .jsonl or .parquet; stdout if not given, or for `-`.")
+@click.option(
+    "-w",
+    "--weights",
+    default="joint",
+    show_default=True,
+    metavar="NAME",
+    help="Weights of the encoder: their name, or a weights folder.",
+)
+@options.id_column
+@options.structure_column
+@options.device
+@options.jobs
+@options.common
+@click.pass_context
+def embed(
+    ctx: click.Context,
+    source: tuple[str, ...],
+    output: str | None,
+    weights: str,
+    id_column: str | None,
+    structure_column: str | None,
+    device: str,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """Turn crystals into vectors, for other methods.
+
+    \b
+        crystalssl embed cifs/ -o vectors.parquet
+        crystalssl embed cifs/ --weights my_weights -o vectors.csv
+
+    Records that cannot be used are listed in OUTPUT.failed.csv, or on stderr, and the exit status is then 3.
+    """
+    from crystalssl.cli._applying import embedding_of
+    from crystalssl.cli._records import write_values
+    from crystalssl.estimators import PretrainedCrystalEmbedder, load
+    from crystalssl.training import bundled_weights
+
+    embedder = load(bundled_weights().get(weights, weights))
+    if not isinstance(embedder, PretrainedCrystalEmbedder):
+        raise ValueError(f"{weights} holds a finetuned model, which has no vectors; use `crystalssl predict`")
+    embedder.set_params(device=device, verbose=0)
+    write_values(
+        ctx,
+        source,
+        output,
+        embedder.get_feature_names_out().tolist(),
+        embedding_of(embedder),
+        embedder.encoder_,
+        id=id_column,
+        structure=structure_column,
+        n_jobs=jobs,
+        verbose=not quiet,
+    )

@@ -1,0 +1,124 @@
+"""``crystalssl pretrain``: from crystals without labels to a weights folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from crystalssl.cli import _options as options
+from crystalssl.cli._failures import Interrupted
+
+__all__ = ["pretrain"]
+
+
+@click.command(short_help="Pretrain an encoder on crystals.")
+@options.source
+@options.output("Folder of the weights; weights that are there are replaced.", required=True)
+@click.option("--method", default="joint", show_default=True, metavar="NAME", help="Pretext task.")
+@click.option("--encoder", metavar="NAME", help="Encoder; that of the method's paper if not given.")
+@click.option("--start", metavar="NAME", help="Weights to go on from: their name, or a weights folder.")
+@click.option("--epochs", type=int, default=15, show_default=True, help="Passes over the crystals.")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Columns of labels, for methods that learn from some.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "report"]),
+    default="report",
+    show_default=True,
+    help="Stop at a record that cannot be used, or leave it out and list it in OUTPUT.failed.csv.",
+)
+@options.params
+@options.id_column
+@options.structure_column
+@options.device
+@options.jobs
+@options.seed
+@options.common
+@click.pass_context
+def pretrain(
+    ctx: click.Context,
+    source: tuple[str, ...],
+    output: str,
+    method: str,
+    encoder: str | None,
+    start: str | None,
+    epochs: int,
+    targets: tuple[str, ...],
+    on_error: str,
+    params: tuple[str, ...],
+    id_column: str | None,
+    structure_column: str | None,
+    device: str,
+    jobs: int | None,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Pretrain an encoder on crystals, with or without labels.
+
+    \b
+        crystalssl pretrain corpus/ -o weights
+        crystalssl pretrain corpus.parquet --method barlow --epochs 30 -o weights
+        crystalssl pretrain mine/ --start joint -o weights
+
+    The state is saved after every epoch, in OUTPUT.checkpoint. After Ctrl-C, or a crash, the same command goes on from
+    there, to the weights that it would have had.
+    """
+    from crystalssl import PretrainedCrystalEmbedder
+    from crystalssl.cli._records import Failures, read
+    from crystalssl.encoders import resolve_encoder
+    from crystalssl.estimators._source import EncoderSource
+    from crystalssl.pretext import resolve_task
+    from crystalssl.training import bundled_weights
+    from crystalssl.training._folders import WEIGHTS, check_free
+
+    folder, checkpoint = Path(output), Path(f"{output}.checkpoint")
+    check_free(folder, WEIGHTS)
+    if start is None:
+        recipe = resolve_encoder(encoder or resolve_task(method).encoder_name)[0].recipe
+    else:
+        recipe = EncoderSource.of(start, encoder, ()).recipe
+    embedder = PretrainedCrystalEmbedder(
+        method,
+        encoder=encoder,
+        weights=start if start is None else str(bundled_weights().get(start, start)),
+        continue_training=start is not None,
+        max_epochs=epochs,
+        checkpoint=checkpoint,
+        device=device,
+        random_state=seed,
+        verbose=0 if quiet else 1,
+    )
+    options.set_params(embedder, params)
+    with Failures(output) as failures:
+        data = read(
+            source,
+            targets,
+            encoder=recipe,
+            on_error=on_error,
+            keep_unlabelled=True,
+            id=id_column,
+            structure=structure_column,
+            n_jobs=jobs,
+            verbose=not quiet,
+        )
+        failures.add_report(data.report)
+        try:
+            embedder.fit(data.data, None if data.target is None else data.target.to_numpy())
+        except KeyboardInterrupt:
+            if not checkpoint.exists():
+                raise Interrupted("No epoch was finished, and nothing was written.") from None
+            command = shlex.join(["crystalssl", *sys.argv[1:]])
+            raise Interrupted(f"The state is in {checkpoint}; go on with: {command}") from None
+        embedder.save_pretrained(folder)
+    checkpoint.unlink(missing_ok=True)
+    click.echo(f"{folder}: {embedder.encoder_.name} by {method}, pretrained on {len(data.data)} crystals", err=True)
+    failures.exit(ctx)
