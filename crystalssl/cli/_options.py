@@ -26,6 +26,8 @@ __all__ = [
     "structure_column",
 ]
 
+_PARAMS = "crystalssl.params"  # where those of a file are kept
+
 Decorator = Callable[[Any], Any]
 
 
@@ -48,9 +50,10 @@ def _config(ctx: click.Context, param: click.Parameter, value: str | None) -> No
             raise click.BadParameter(
                 f"{value} sets {name!r}, which is no option of `{ctx.command.name}`.{did_you_mean(key, known)}"
             )
-        if isinstance(setting, dict):  # [param] of a TOML file
-            setting = [f"{inner}={json.dumps(content)}" for inner, content in setting.items()]
-        defaults[str(known[key])] = setting
+        if known[key] == "params":  # [param] of a TOML file, to which the command line adds
+            ctx.meta[_PARAMS] = setting
+        else:
+            defaults[str(known[key])] = setting
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
@@ -125,24 +128,13 @@ params = click.option(
 )
 
 
-def parse_params(given: tuple[str, ...]) -> dict[str, Any]:
-    """Return parameters by name, of texts NAME=VALUE."""
-    parsed: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (equals and name):
-            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--param")
-        try:
-            parsed[name.strip()] = json.loads(value)
-        except ValueError:
-            parsed[name.strip()] = value
-    return parsed
-
-
 def set_params(estimator: Any, given: tuple[str, ...]) -> Any:
-    """Set parameters of an estimator, or say which one it does not have."""
-    for name, value in parse_params(given).items():
-        known = estimator.get_params(deep=False)
+    """Set parameters of an estimator, those of a file and of texts NAME=VALUE; or say which one it does not have."""
+    params = click.get_current_context().meta.get(_PARAMS, {})
+    if not isinstance(params, dict):
+        raise click.BadParameter("the file's `param` is no table of names and values", param_hint="--config")
+    known = estimator.get_params(deep=False)
+    for name, value in {**params, **dict(map(_parse, given))}.items():
         if name not in known:
             raise click.BadParameter(
                 f"{type(estimator).__name__} has no parameter {name!r}.{did_you_mean(name, known)}",
@@ -150,3 +142,14 @@ def set_params(estimator: Any, given: tuple[str, ...]) -> Any:
             )
         estimator.set_params(**{name: value})
     return estimator
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    """Return a name and a value, which is JSON or else the text itself."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--param")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value

@@ -184,7 +184,7 @@ def read(paths: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> An
     if targets:
         target = targets[0] if len(targets) == 1 else list(targets)
     try:
-        data = read_crystals(source_of(paths), target, as_graphs=True, **options)
+        data: Any = read_crystals(source_of(paths), target, as_graphs=True, **options)
     except ValueError as error:
         # What the readers say of their argument is said of the option.
         raise ValueError(str(error).replace("on_error='report'", "--on-error report")) from error

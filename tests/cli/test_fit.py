@@ -175,6 +175,7 @@ def test_errors_are_one_line(cifs, run, args, status, message):
         ("run.toml", "= 1", "run.toml cannot be read as TOML"),
         ("run.json", "[1]", "run.json holds no table of options, but a list"),
         ("run.json", '{"epoch": 1}', "sets 'epoch', which is no option of `fit`. Did you mean 'epochs'?"),
+        ("run.json", '{"param": ["loss=huber"], "target": ["id_prop.csv"]}', "the file's `param` is no table of names"),
         ("run.json", '{"debug": true}', "sets 'debug', which is no option of `fit`"),
     ],
 )
