@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._rows import pair_sum, pair_sum_backward, sum_groups, sum_segments
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._layers import Topology, beside
 
 if TYPE_CHECKING:
     from crystalssl.encoders._gated import EdgeGatedConv
@@ -19,10 +19,16 @@ __all__ = ["edge_gated_conv"]
 
 
 def edge_gated_conv(
-    layer: EdgeGatedConv, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor | None = None
+    layer: EdgeGatedConv,
+    x: Tensor,
+    edges: Tensor,
+    topology: Topology,
+    envelope: Tensor | None = None,
+    extra: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what :class:`~crystalssl.encoders._gated.EdgeGatedConv` does; no gradient flows into the envelope."""
-    messages, logits = _GatedMean.apply(layer.nodes(x), edges, layer.edge.weight, envelope, layer.epsilon, topology)
+    projected, of_edges = layer.nodes(beside(x, extra, 0)), beside(edges, extra, 1)
+    messages, logits = _GatedMean.apply(projected, of_edges, layer.edge.weight, envelope, layer.epsilon, topology)
     x = x + F.silu(layer.node_norm(messages))
     return x, edges if layer.edge_norm is None else edges + F.silu(layer.edge_norm(logits))
 
