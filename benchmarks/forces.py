@@ -17,7 +17,6 @@ on where it was interrupted.
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from pathlib import Path
@@ -30,7 +29,7 @@ from _common import CACHE, data_file, make_parser, sha256
 from crystalssl.datasets import read_optimade_parquet
 
 SMALLEST, LARGEST, STRAIN = 0.03, 0.1, 0.02  # Å, Å, relative
-CHUNK = 64  # frames of a file
+CHUNK = 256  # frames of a file
 
 
 def labels_folder(work: Path, corpus: str) -> Path:
@@ -106,8 +105,12 @@ def finished(folder: Path, frame: int) -> set[int]:
 
 def measure(structures: list[Any], rows: list[int], frame: int, path: Path) -> None:
     """Write the labels of a frame of some crystals."""
+    import torch
+    from sevenn.calculator import SevenNetCalculator
+
     warnings.filterwarnings("ignore")
-    potential = load_potential()
+    torch.set_num_threads(1)
+    potential = SevenNetCalculator("7net-0", device="cpu")
     energies, stresses, forces = [], [], []
     for structure, row in zip(structures, rows, strict=True):
         atoms = rattled(structure, row, frame).to_ase_atoms()
@@ -127,16 +130,6 @@ def measure(structures: list[Any], rows: list[int], frame: int, path: Path) -> N
             forces=np.concatenate(forces).astype(np.float32),
         )
     scratch.rename(path)
-
-
-@functools.lru_cache(maxsize=1)
-def load_potential() -> Any:
-    """Return the potential as a calculator of ASE, loaded once per process."""
-    import torch
-    from sevenn.calculator import SevenNetCalculator
-
-    torch.set_num_threads(1)
-    return SevenNetCalculator("7net-0", device="cpu")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl._geometry import edge_vectors
-from crystalssl.encoders._layers import Layer, Topology
+from crystalssl.encoders._kernels import angular_sums
+from crystalssl.encoders._layers import Layer, Topology, fast_form
 
 __all__ = ["AngularSums", "BondAngles"]
 
@@ -33,7 +34,7 @@ class BondAngles:
     @classmethod
     def of(cls, batch: Batch, topology: Topology, l_max: int) -> BondAngles:
         """Read the angles off a batch made by :func:`crystalssl.training.collate`."""
-        vectors = edge_vectors(batch)
+        vectors = edge_vectors(batch).to(batch.distance.dtype)
         directions = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
         degrees = topology.edge_ptr.diff()
         widths = _round_up(degrees)
@@ -63,14 +64,21 @@ class BondAngles:
         -------
         Tensor of shape (n_edges, l_max * channels)
         """
-        channels = weights.shape[1]
-        filled = weights.new_zeros(self.n_slots, channels).index_copy(0, self.slots, weights)
+        return self._product(weights, self.l_max * weights.shape[1], self.groups)
+
+    def sum_transposed(self, grad: Tensor) -> Tensor:
+        """Return the gradient of the weights in :meth:`sum` from that of the sums, (n_edges, l_max * channels)."""
+        return self._product(grad, grad.shape[1] // self.l_max, [group.transpose(1, 2) for group in self.groups])
+
+    def _product(self, rows: Tensor, out_dim: int, matrices: list[Tensor]) -> Tensor:
+        """Put rows of edges into their slots, multiply those of each atom by its matrix, and take rows of edges out."""
+        filled = rows.new_zeros(self.n_slots, rows.shape[1]).index_copy(0, self.slots, rows)
         sizes = [len(group) * group.shape[2] for group in self.groups]
-        sums = [
-            torch.bmm(group, part.view(len(group), -1, channels)).view(-1, self.l_max * channels)
-            for group, part in zip(self.groups, filled.split(sizes), strict=True)
+        products = [
+            torch.bmm(matrix, part.view(*matrix.shape[::2], -1)).view(-1, out_dim)
+            for matrix, part in zip(matrices, filled.split(sizes), strict=True)
         ]
-        return torch.cat(sums).index_select(0, self.slots)
+        return torch.cat(products).index_select(0, self.slots)
 
 
 def _round_up(degrees: Tensor) -> Tensor:
@@ -112,6 +120,7 @@ class AngularSums(Layer):
         self.source = nn.Linear(hidden_dim, channels)
         self.out_dim = channels * l_max
 
+    @fast_form(angular_sums)
     def forward(
         self, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor, angles: BondAngles
     ) -> tuple[Tensor, Tensor]:

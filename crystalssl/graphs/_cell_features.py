@@ -26,6 +26,7 @@ _NO_VACUUM, _VACUUM = 5.0, 8.0  # Å: gaps in crystals, between layers too, are 
 _BOND = 3.0  # Å: what is left of a vacuum in the volume, about the gap between layers that touch
 _NEARLY_WIDEST = 0.8  # planes whose gaps reach this part of the widest one count, more so the closer they come to it
 _MANY_PLANES = 4096
+_SIMPLE_PLANES = np.indices((3, 3, 3)).reshape(3, -1).T[14:] - 1  # all whose Miller indices are -1, 0 or 1
 
 
 def cell_features(graphs: CrystalGraphs) -> np.ndarray:
@@ -98,30 +99,36 @@ def widest_gap(positions: np.ndarray, lattice: np.ndarray) -> tuple[float, float
 
 
 def _gaps(positions: np.ndarray, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the widest gap of every family of lattice planes that may hold the widest of all, and their spacings."""
+    """Return the widest gap in each of some families of lattice planes, and their spacings.
+
+    Those with the widest gap of all are among them, and where that is a vacuum all that come close to it.
+    """
     inverse = np.linalg.inv(lattice)
     fractional = positions @ inverse
-    planes = np.eye(3, dtype=int)
-    gaps, spacings = _gaps_of(planes, fractional, inverse)
+    gaps, spacings = _gaps_of(_SIMPLE_PLANES, fractional, inverse)
+    least = float(gaps.max())
+    least *= _NEARLY_WIDEST if least > _NO_VACUUM else 1.0
     # No gap is wider than the spacing of its planes: those that are closer than the widest gap so far need no look.
     # Their Miller indices are bounded, by h = G · a.
-    limits = (np.linalg.norm(lattice, axis=1) / (_NEARLY_WIDEST * gaps.max())).astype(int)
+    limits = (np.sqrt(np.square(lattice).sum(axis=1)) / least).astype(int)
     if np.prod(2 * limits + 1) > _MANY_PLANES:  # of a cell that is far from compact
         from pymatgen.core import Lattice
 
         reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
-        if np.linalg.norm(reduced, axis=1).sum() < 0.99 * np.linalg.norm(lattice, axis=1).sum():
+        if np.square(reduced).sum() < 0.99 * np.square(lattice).sum():
             return _gaps(positions, reduced)
     planes = np.indices(2 * limits + 1).reshape(3, -1).T - limits
     planes = planes[len(planes) // 2 + 1 :]  # the other half are the same planes
-    planes = planes[np.square(planes @ inverse.T).sum(axis=1) * (gaps.max() * _NEARLY_WIDEST) ** 2 <= 1]
-    planes = planes[np.gcd.reduce(planes, axis=1) == 1]
-    return _gaps_of(planes, fractional, inverse) if len(planes) else (gaps, spacings)
+    planes = planes[np.square(planes @ inverse.T).sum(axis=1) * least**2 <= 1]
+    planes = planes[(np.gcd.reduce(planes, axis=1) == 1) & (abs(planes).max(axis=1) > 1)]
+    more = _gaps_of(planes, fractional, inverse)
+    return np.concatenate([gaps, more[0]]), np.concatenate([spacings, more[1]])
 
 
 def _gaps_of(planes: np.ndarray, fractional: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spacings = 1 / np.linalg.norm(planes @ inverse.T, axis=1)
-    heights = np.sort(fractional @ planes.T % 1, axis=0)
+    heights = fractional @ planes.T
+    heights = np.sort(heights - np.floor(heights), axis=0)
     steps = np.diff(heights, axis=0, append=heights[:1] + 1)
     return steps.max(axis=0) * spacings, spacings
 

@@ -24,8 +24,8 @@ class Forces(PretextTask):
     With the unit vector r of an edge from neighbour j to centre i, and two numbers g and h that a small network makes
     of the edge's vector, the force is ``F_i = Σ_j f_ij g_ij r_ij`` and the virial per atom the mean over atoms of
     ``Σ_j f_ij h_ij r_ij r_ijᵀ``. Both turn with the crystal. The weight f lets an edge fade out before it is cut off.
-    The loss is the mean length of the error of a force plus the mean absolute error of a component of the virial, each
-    in units of its root mean square over the corpus. The labels are given as a DataFrame with the columns
+    The loss is the mean length of the error of a force plus that of a virial, each in units of the root mean square of
+    its components over the corpus. The labels are given as a DataFrame with the columns
 
     - ``"forces"``: arrays of shape (n_atoms, 3), in eV/Å or any other unit, and
     - ``"virial"``: arrays of shape (3, 3), the stress times the volume per atom; optional.
@@ -94,6 +94,6 @@ class Forces(PretextTask):
             crystals = view.batch[centers]
             virial = view.pos.new_zeros(view.num_graphs, 9).index_add(0, crystals, dyads.flatten(1))
             target = batch.y[:, -9:]
-            error = (virial / view.ptr.diff()[:, None] - target.nan_to_num()).abs()
-            total = total + mean_where(~target.isnan(), error)
+            error = (virial / view.ptr.diff()[:, None] - target.nan_to_num()).norm(dim=1)
+            total = total + mean_where(~target.isnan().any(dim=1), error)
         return total

@@ -141,6 +141,8 @@ def pretrain(
             "validation_fraction"
         )
     crystals, atoms = (y.crystals, y.atoms) if isinstance(y, Labels) else (y, None)
+    if atoms is not None:
+        _check_counts(y.counts, np.diff(graphs.atom_offsets))
     dataset = CrystalDataset(graphs, crystals, np.sort(order[n_valid:]), atom_y=atoms)
     valid = CrystalDataset(graphs, crystals, np.sort(order[:n_valid]), atom_y=atoms) if n_valid else None
     settings: dict[str, Any] = {
@@ -167,3 +169,12 @@ def pretrain(
         description=f"pretraining ({task.name})" if verbose else None,
     )
     return state_as_numpy(net.module_.encoder), epochs_of(net)
+
+
+def _check_counts(given: np.ndarray, n_atoms: np.ndarray) -> None:
+    """Raise a ValueError that names a crystal with forces on other than its atoms."""
+    wrong = np.flatnonzero(given != n_atoms)
+    if len(wrong):
+        raise ValueError(
+            f"forces of item {wrong[0]} are those of {given[wrong[0]]} atoms, but the crystal has {n_atoms[wrong[0]]}"
+        )
