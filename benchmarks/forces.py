@@ -28,6 +28,9 @@ from _common import CACHE, data_file, make_parser, sha256
 
 from crystalssl.datasets import read_optimade_parquet
 
+FRAMES = ["energy", "forces", "virial"]
+"""Labels that it gives."""
+
 SMALLEST, LARGEST, STRAIN = 0.03, 0.1, 0.02  # Å, Å, relative
 CHUNK = 256  # frames of a file
 

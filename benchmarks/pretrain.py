@@ -31,25 +31,27 @@ import pandas as pd
 import torch
 from _cards import write_card
 from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
-from forces import rattled, read_frames
+from forces import FRAMES, rattled, read_frames
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl.datasets import read_optimade_parquet
+from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS, surrogate_classes
 
 PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
 # What `joint` predicts; benchmarks/ablation.py compares with other choices.
 JOINT = ["formation_energy_per_atom", "band_gap", "energy", "forces", "virial"]
-FRAMES = ["energy", "forces", "virial"]  # of benchmarks/forces.py
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
     "joint": {"max_epochs": 36, "batch_size": 64, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
 }
 
 
-def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str, frames: pd.DataFrame | None) -> CrystalGraphs:
-    """Return the graphs of the corpus or of frames of its crystals, from the work folder if they are there."""
+def corpus_graphs(
+    path: Path, corpus: str, work: Path, encoder: str, frames: pd.DataFrame | None = None
+) -> CrystalGraphs:
+    """Return the graphs of the corpus, or of frames of its crystals, from the work folder if they are there."""
     transformer = CrystalGraphTransformer(encoder=encoder, verbose=1).fit()
     which = [] if frames is None else [frames.row.to_numpy(), frames.frame.to_numpy()]
     folder = work / f"graphs-{joblib.hash([corpus, transformer.recipe_.to_dict(), *which])[:16]}"
@@ -64,16 +66,33 @@ def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str, frames: pd.
     return CrystalGraphs.load(folder)
 
 
-def labels_of(method: str, path: Path, frames: pd.DataFrame | None, names: list[str]) -> Any:
-    """Return what a method learns from beside the structures."""
+def frames_of(
+    path: Path, corpus: str, work: Path, encoder: str, numbers: list[int] | None = None
+) -> tuple[CrystalGraphs, pd.DataFrame]:
+    """Return the frames of benchmarks/forces.py, all or those of some numbers, and all their labels."""
+    read = read_frames(work, corpus)
+    frames = pd.DataFrame({name: read[name] for name in ("row", "frame", "energy")})
+    frames["forces"] = np.split(read["forces"], read["offsets"][1:-1])
+    frames["stress"] = list(read["stress"])
+    if numbers is not None:
+        frames = frames[frames.frame.isin(numbers)].reset_index(drop=True)
+    graphs = corpus_graphs(path, corpus, work, encoder, frames)
+    volumes = abs(np.linalg.det(graphs.lattice)) / np.diff(graphs.atom_offsets)
+    frames["virial"] = [stress * volume for stress, volume in zip(frames.stress, volumes, strict=True)]
+    # Energies are relative to those of the elements, a least-squares fit of the energies by the compositions.
+    counts = np.zeros((len(graphs), N_ELEMENTS + 1))
+    np.add.at(counts, (np.repeat(np.arange(len(graphs)), np.diff(graphs.atom_offsets)), graphs.atomic_numbers), 1)
+    fractions = counts / counts.sum(axis=1, keepdims=True)
+    frames["energy"] -= fractions @ np.linalg.lstsq(fractions, frames.energy, rcond=None)[0]
+    known = known_properties(path).loc[frames.row].reset_index(drop=True)
+    return graphs, pd.concat([known, frames[FRAMES]], axis=1)
+
+
+def labels_of(method: str, path: Path, names: list[str]) -> Any:
+    """Return what a method learns from beside the crystals as they are."""
     if TASKS[method].needs_labels:
         return surrogate_classes("gap", band_gap=pd.read_parquet(path, columns=["band_gap"]).band_gap)
-    if TASKS[method].n_labels_param is None:
-        return None
-    known = known_properties(path)
-    if frames is None:
-        return known[names]
-    return pd.concat([known.loc[frames.row].reset_index(drop=True), frames], axis=1)[names]
+    return None if TASKS[method].n_labels_param is None else known_properties(path)[names]
 
 
 def known_properties(path: Path) -> pd.DataFrame:
@@ -83,33 +102,17 @@ def known_properties(path: Path) -> pd.DataFrame:
     return frame[PROPERTIES]
 
 
-def frames_of(path: Path, work: Path, corpus: str, numbers: list[int] | None) -> pd.DataFrame:
-    """Return the frames of benchmarks/forces.py with their labels, `FRAMES`, one row each."""
-    read = read_frames(work, corpus)
-    species = pd.read_parquet(path, columns=["species_at_sites"]).species_at_sites
-    frames = pd.DataFrame({"row": read["row"], "frame": read["frame"]})
-    frames["forces"] = np.split(read["forces"], read["offsets"][1:-1])
-    frames["virial"] = list(read["stress"])  # times the volume per atom, once the frames are there
-    # Energies are relative to those of the elements, a least-squares fit of the energies by the compositions.
-    fractions = pd.DataFrame([pd.Series(species[row]).value_counts(normalize=True) for row in frames.row]).fillna(0)
-    of_elements = np.linalg.lstsq(fractions.to_numpy(), read["energy"], rcond=None)[0]
-    frames["energy"] = read["energy"] - fractions.to_numpy() @ of_elements
-    return frames if numbers is None else frames[frames.frame.isin(numbers)].reset_index(drop=True)
-
-
 def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     """Pretrain, save the weights, and record how it went."""
     embedder = PretrainedCrystalEmbedder(method, weights=None, random_state=options.seed, device=options.device)
     embedder.set_params(**SETTINGS.get(method, {}))
     embedder.set_params(**dict(options.set))
-    frames = None
+    encoder = embedder.encoder or TASKS[method].encoder_name
     if TASKS[method].n_labels_param is not None and set(options.labels) & set(FRAMES):
-        frames = frames_of(path, options.work, corpus, options.frames)
-    graphs = corpus_graphs(path, corpus, options.work, embedder.encoder or TASKS[method].encoder_name, frames)
-    if frames is not None:
-        volumes = abs(np.linalg.det(graphs.lattice)) / np.diff(graphs.atom_offsets)
-        frames["virial"] = [stress * volume for stress, volume in zip(frames.virial, volumes, strict=True)]
-    labels = labels_of(method, path, frames, options.labels)
+        graphs, labels = frames_of(path, corpus, options.work, encoder, options.frames)
+        labels = labels[options.labels]
+    else:
+        graphs, labels = corpus_graphs(path, corpus, options.work, encoder), labels_of(method, path, options.labels)
     if options.limit is not None:  # a random part, for files are often sorted
         rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
         graphs = graphs[rows]
