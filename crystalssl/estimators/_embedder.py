@@ -286,15 +286,13 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         """Return the task without weights, and the labels that it learns from."""
         task = resolve_task(self.method, **self._task_params())
         labels = task.encode_labels(y)
-        if task.n_labels_param is not None:
-            n_labels = 0 if labels is None else labels.shape[1]
-            if task.config[task.n_labels_param] not in (0, n_labels):
+        params = task.label_params(labels)
+        for name, value in params.items():
+            if task.config[name] not in (0, value):
                 raise ValueError(
-                    f"{task.n_labels_param}={task.config[task.n_labels_param]!r}, but y has {n_labels} columns; leave "
-                    "it out, it follows from y"
+                    f"{name}={task.config[name]!r}, but the labels make it {value!r}; leave it out, it follows from y"
                 )
-            task = resolve_task(task, **{task.n_labels_param: n_labels})
-        return task, labels
+        return resolve_task(task, **params) if params else task, labels
 
     def _pretrain(
         self, X: Any, y: Any, start: Encoder | None, known: Iterable[int]

@@ -266,7 +266,7 @@ def restore(model: Any, learnt: dict[str, Any], tensors: dict[str, torch.Tensor]
     """Return an unfitted model fitted, with what :func:`learnt_of` returned."""
     network, fitted = dict(learnt["network"]), learnt["fitted"]
     encoder_class = ENCODERS[network.pop("encoder")]
-    encoder_params, seeds = network.pop("encoder_params"), network.pop("seeds")
+    encoder_params, seeds = encoder_class.current_config(network.pop("encoder_params")), network.pop("seeds")
     del network["recipe"]
     check_sizes({**encoder_params, **network, "n_members": len(seeds)}, tensors)
     model.nets_ = []

@@ -88,6 +88,14 @@ class PretextTask(Configured, nn.Module):
         """
         return None
 
+    @classmethod
+    def label_params(cls, labels: Any) -> dict[str, Any]:
+        """Return the parameters of the constructor that follow from encoded labels: by default `n_labels_param`."""
+        if cls.n_labels_param is None:
+            return {}
+        columns = getattr(labels, "crystals", labels)
+        return {cls.n_labels_param: 0 if columns is None else columns.shape[1]}
+
     def check_elements(self, elements: Sequence[int]) -> None:
         """Raise ValueError if the task has nothing to learn from crystals of these atomic numbers."""
 

@@ -79,7 +79,8 @@ class CrystalNet(NeuralNet):
 
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
-        return BatchIterator(dataset, self.batch_size, shuffle=training, generator=self._generator)
+        with_cell = getattr(self.module_, "reads_cell", False)
+        return BatchIterator(dataset, self.batch_size, training, self._generator, with_cell)
 
     @property
     def _generator(self) -> torch.Generator | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,7 @@ REGRESSORS = {
     "early stopping": {"early_stopping": True},
     "frozen": {"freeze_encoder": True, "dropout": 0.3, "head_dim": 5},
     "standardised": {"standardize": True},
+    "without the cell": {"cell_features": False},
     "random weights": {"pretrain": None, "encoder": "gatedgcn"},
     "no average": {"ema_decay": 0.0, "loss": "huber", "target_transform": None},
     "per volume": {"target_per": "volume", "target_transform": "log"},
@@ -300,6 +302,19 @@ def test_model_of_an_earlier_version_can_be_saved(tmp_path):
         model.save(tmp_path / "model")
     again = crystalssl.load(tmp_path / "model")
     assert again.predict(stored_crystals()).tobytes() == model.predict(stored_crystals()).tobytes()
+
+
+def test_vectors_that_were_standardised_in_the_head(tiny_regressor, graphs, y, tmp_path):
+    """As networks of version 0.1 had it, in files of joblib."""
+    model = tiny_regressor(standardize=True, cell_features=False).fit(graphs, y)
+    expected = model.predict(graphs)
+    module = model.net_.module_
+    module.head.insert(0, module._modules.pop("vectors"))
+    del module.reads_cell
+    again = pickle.loads(pickle.dumps(model))
+    assert again.predict(graphs).tobytes() == expected.tobytes()
+    again.save(tmp_path / "model")
+    assert crystalssl.load(tmp_path / "model").predict(graphs).tobytes() == expected.tobytes()
 
 
 # ------------------------------------------------------------------ faults
