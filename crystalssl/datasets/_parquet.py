@@ -116,7 +116,8 @@ def _read_table(
     except ImportError as error:
         raise ImportError("Reading Parquet files needs pyarrow: pip install crystalssl[parquet]") from error
 
-    tables, crystals = [], []
+    tables: list[Any] = []
+    crystals: list[Any] = []
     try:
         with _files.open_regular(path) as raw, parquet.ParquetFile(raw) as file:
             _files.check_expansion(os.fstat(raw.fileno()).st_size, announced(file.metadata))

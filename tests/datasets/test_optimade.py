@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from crystalssl.datasets import _optimade, fetch_optimade
-from crystalssl.graphs._optimade import structure_from_record
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
+from crystalssl.graphs._optimade import structure_from_record
 
 from .records import BAD, GOOD, WORSE
 
