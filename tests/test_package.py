@@ -68,8 +68,8 @@ def test_version_is_the_installed_one():
 # What a subpackage may import of the others, where that is settled: data come in without torch, estimators or plots.
 ARROWS = {
     "graphs": {"_config", "_files", "_parameters", "_registry", "_suggestions", "_tensors", "_workers", "exceptions"},
-    "io": {"_files", "_suggestions", "_workers", "exceptions", "graphs"},
-    "datasets": {"_files", "_suggestions", "_version", "exceptions", "graphs", "io"},
+    "io": {"_files", "_optimade", "_suggestions", "_workers", "exceptions", "graphs"},
+    "datasets": {"_files", "_optimade", "_suggestions", "_version", "exceptions", "graphs", "io"},
 }
 
 

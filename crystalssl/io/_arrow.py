@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 
 from crystalssl import _files
+from crystalssl._optimade import FIELDS, LAYOUT, structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._optimade import FIELDS, structure_from_record
 from crystalssl.graphs._symbols import atomic_number
 from crystalssl.io._records import IDS, Records
 from crystalssl.io._rows import Row, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile
 
-__all__ = ["LAYOUT", "crystals_of", "read_arrow", "read_parquet"]
-
-LAYOUT = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
-"""The columns that make a crystal in OPTIMADE's names."""
+__all__ = ["announced", "crystals_of", "read_arrow", "read_parquet"]
 
 _SPECIES = ("name", "chemical_symbols", "concentration")
 _PEEKED = 20

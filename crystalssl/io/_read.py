@@ -132,7 +132,7 @@ def read_crystals(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for number, crystal in enumerate(load_prototypes().data[:3]):
     ...         text = crystal.to(fmt="cif", filename=f"{folder}/{number}.cif")
-    ...     table = Path(folder, "id_prop.csv").write_text("0,1.5\\n1,0.2\\n2,NaN\\n")
+    ...     table = Path(folder, "id_prop.csv").write_text("0,1.5\n1,0.2\n2,NaN\n")
     ...     crystals = read_crystals(folder, target="id_prop.csv", on_error="report")
     >>> len(crystals.data), crystals.ids.tolist(), crystals.target.tolist()
     (2, ['0', '1'], [1.5, 0.2])

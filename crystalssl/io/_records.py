@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crystalssl._optimade import LAYOUT
 from crystalssl.graphs import LIMITS
 from crystalssl.io._rows import File, Row, Text, Unknown, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile, id_of
@@ -27,7 +28,7 @@ _NAMED = frozenset(_CRYSTALS)
 _LAYOUTS = (
     {"lattice", "sites"},  # pymatgen
     {"lattice_mat", "coords", "elements"},  # jarvis
-    {"lattice_vectors", "species_at_sites", "cartesian_site_positions"},  # OPTIMADE
+    {*LAYOUT},  # OPTIMADE
     {"numbers", "positions", "cell"},  # ASE
 )
 

@@ -187,8 +187,8 @@ def _unicode_of(data: bytes) -> str | None:
     """Return the encoding that a text's mark tells, or the zeros that letters have in UTF-16."""
     if mark := next((mark for mark in _MARKS if data.startswith(mark)), None):
         return _MARKS[mark]
-    zeros = [not byte for byte in data[:4]]
-    return {(False, True) * 2: "utf-16-le", (True, False) * 2: "utf-16-be"}.get(tuple(zeros))
+    zeros = "".join(str(int(not byte)) for byte in data[:4])
+    return {"0101": "utf-16-le", "1010": "utf-16-be"}.get(zeros)
 
 
 def id_of(path: str | os.PathLike[str]) -> str:

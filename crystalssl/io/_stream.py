@@ -104,10 +104,12 @@ def iter_crystals(
 
     Parameters
     ----------
-    source, target, structure, id, on_error, keep_unlabelled, as_graphs, encoder, n_jobs, verbose
+    source, target, structure, id, on_error, keep_unlabelled, as_graphs, encoder
         As in :func:`read_crystals`.
     chunk_size : int, default=1000
         Records of a chunk. Files of tables are read in parts of this size.
+    n_jobs, verbose
+        As in :func:`read_crystals`.
 
     Yields
     ------
