@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,22 @@ def test_version_is_the_installed_one():
     from importlib.metadata import version
 
     assert crystalssl.__version__ == version("crystalssl")
+
+
+# What a subpackage may import of the others, where that is settled: data come in without torch, estimators or plots.
+ARROWS = {
+    "graphs": {"_config", "_files", "_parameters", "_registry", "_suggestions", "_tensors", "_workers", "exceptions"},
+    "io": {"_files", "_optimade", "_suggestions", "_workers", "exceptions", "graphs"},
+    "datasets": {"_files", "_optimade", "_suggestions", "_version", "exceptions", "graphs", "io"},
+}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_arrows_point_one_way(package):
+    imported = set()
+    for path in (Path(crystalssl.__file__).parent / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crystalssl"):
+                inner = node.module.split(".")[1:]
+                imported |= {inner[0]} if inner else {alias.name for alias in node.names}
+    assert imported - {package} <= ARROWS[package]

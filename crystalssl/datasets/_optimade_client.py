@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from crystalssl import _files
+from crystalssl._optimade import FIELDS, structure_from_record
 from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
-from crystalssl.graphs._optimade import FIELDS, structure_from_record
 from crystalssl.exceptions import DatasetError, InvalidStructureError
 
 __all__ = ["Answer", "Query", "databases_of", "known_providers", "session_type"]

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from crystalssl import _files
 from crystalssl.exceptions import DatasetError
-from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._optimade import FIELDS
-from crystalssl.io._arrow import LAYOUT, announced, crystals_of
-from crystalssl.io._rows import Unusable
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
     from sklearn.utils import Bunch
+
+    from crystalssl.graphs._arrays import CrystalArrays
 
 _ID = "immutable_id"
 _FORMULA = "chemical_formula_reduced"
@@ -86,6 +84,7 @@ def read_optimade_parquet(path: str | os.PathLike[str], *, columns: Sequence[str
     >>> crystals.data[0].formula, crystals.target_names, crystals.ids.tolist()
     ('Po1', ['band_gap'], ['po'])
     """
+    from crystalssl.graphs._arrays import CrystalArrays
     from crystalssl.graphs._structures import plain_structure
 
     table, labels, crystals = _read_table(path, columns)
@@ -116,11 +115,16 @@ def _read_table(
     except ImportError as error:
         raise ImportError("Reading Parquet files needs pyarrow: pip install crystalssl[parquet]") from error
 
-    tables, crystals = [], []
+    from crystalssl._optimade import FIELDS, LAYOUT
+    from crystalssl.io._arrow import announced, crystals_of
+    from crystalssl.io._rows import Unusable
+
+    tables: list[Any] = []
+    crystals: list[Any] = []
     try:
         with _files.open_regular(path) as raw, parquet.ParquetFile(raw) as file:
             _files.check_expansion(os.fstat(raw.fileno()).st_size, announced(file.metadata))
-            labels = _choose_labels(file.schema_arrow.names, columns, path)
+            labels = _choose_labels(file.schema_arrow.names, columns, (*_BESIDE, *LAYOUT), path)
             fields = [name for name in FIELDS if name in file.schema_arrow.names]
             names = list(dict.fromkeys([*_BESIDE, *fields, *labels]))
             # Group by group, since pyarrow cannot read some nested columns across row groups in one go.
@@ -143,8 +147,9 @@ def _read_table(
         raise DatasetError(f"{path} cannot be read as a Parquet file ({error}).") from error
 
 
-def _choose_labels(names: list[str], columns: Sequence[str] | None, path: str | os.PathLike[str]) -> list[str]:
-    layout = (*_BESIDE, *LAYOUT)
+def _choose_labels(
+    names: list[str], columns: Sequence[str] | None, layout: Sequence[str], path: str | os.PathLike[str]
+) -> list[str]:
     for name in layout:
         if name not in names:
             raise DatasetError(f"{path} has no column {name!r}; its columns are {', '.join(names)}.")

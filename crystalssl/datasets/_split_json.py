@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from crystalssl.exceptions import DatasetError
-from crystalssl.io._json_stream import JsonStream
-from crystalssl.io._source_file import expanded
 
 
 def read_split_json(
@@ -40,6 +38,9 @@ def read_split_json(
     >>> read_split_json(gzip.compress(json.dumps(table).encode()), {"gap": float}, "example")
     {'gap': [1.0, 5.0]}
     """
+    from crystalssl.io._json_stream import JsonStream
+    from crystalssl.io._source_file import expanded
+
     columns = None
     for wanted in ("columns", "data"):  # in two passes, since either may come first
         with expanded(io.BytesIO(content)) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:

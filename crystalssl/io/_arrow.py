@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 
 from crystalssl import _files
+from crystalssl._optimade import FIELDS, LAYOUT, structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._optimade import FIELDS, structure_from_record
 from crystalssl.graphs._symbols import atomic_number
 from crystalssl.io._records import IDS, Records
 from crystalssl.io._rows import Row, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile
 
-__all__ = ["LAYOUT", "crystals_of", "read_arrow", "read_parquet"]
+__all__ = ["announced", "crystals_of", "read_arrow", "read_parquet"]
 
-LAYOUT = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
-"""The columns that make a crystal in OPTIMADE's names."""
-
+_SPECIES = ("name", "chemical_symbols", "concentration")
 _PEEKED = 20
 
 
@@ -205,13 +203,10 @@ def _is_plain(species: Any) -> bool:
         return False
     compute = _pyarrow("compute")
     fields = {field.name for field in flat.type}
-    if not {"name", "chemical_symbols", "concentration"} <= fields:
+    if not fields.issuperset(_SPECIES):
         return False
-    names, symbols, shares, attached = (
-        compute.struct_field(flat, name) if name in fields else None
-        for name in ("name", "chemical_symbols", "concentration", "attached")
-    )
-    if attached is not None and attached.null_count != len(attached):
+    names, symbols, shares = (compute.struct_field(flat, name) for name in _SPECIES)
+    if "attached" in fields and compute.struct_field(flat, "attached").null_count != len(flat):
         return False
     if _depth(symbols) is None or _depth(shares) is None:
         return False

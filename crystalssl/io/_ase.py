@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -112,18 +113,15 @@ class _Fields(Mapping):
 
 
 def _read_only(path: Path) -> Any:
-    sqlite = _ase("db.sqlite")
-
-    class ReadOnly(sqlite.SQLite3Database):
-        def _connect(self) -> sqlite3.Connection:
-            return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
-
-    with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+    """Open a database of ASE so that nothing is written to it: ASE makes its tables in any that has none."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    connection.close()
     if "systems" not in tables:
         raise ValueError("it is a database of SQLite, but none that ASE wrote (it has no table 'systems')")
-    return ReadOnly(str(path), use_lock_file=False)
+    database = _ase("db.sqlite").SQLite3Database(str(path), use_lock_file=False)
+    database._connect = lambda: sqlite3.connect(address, uri=True, timeout=20)
+    return database
 
 
 def _values(atoms: Any) -> dict[str, Any]:

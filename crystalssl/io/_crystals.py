@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from crystalssl._optimade import structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import LIMITS, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._files import read_file
 from crystalssl.graphs._neighbors import check_distances, find_edges
-from crystalssl.graphs._optimade import structure_from_record
 from crystalssl.graphs._reading import kind_of_name, parse_crystal
 from crystalssl.graphs._structures import read_item
 from crystalssl.graphs._symbols import atomic_number

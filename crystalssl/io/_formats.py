@@ -50,7 +50,10 @@ FORMATS = [
 ]
 """All formats, in the order that they are tried."""
 
-_TAKEN = "CIF, POSCAR, JSON, CSV, Parquet, Arrow, extended XYZ, an ASE trajectory or database, or a zip or tar archive of these"
+_TAKEN = (
+    "CIF, POSCAR, JSON, CSV, Parquet, Arrow, extended XYZ, an ASE trajectory or database, or a zip or tar archive of "
+    "these"
+)
 _REFUSED = {
     b"\x80": "a pickle, which executes what is in it; write JSON, CIF or extended XYZ",
     b"\x89HDF": "HDF5; read it yourself, and pass a DataFrame or a list of structures",

@@ -44,9 +44,9 @@ def read_crystals(
         One of
 
         - a file: CIF (each structure in it), POSCAR, CONTCAR, pymatgen or jarvis JSON, XSF, CSSR, RES, mcsqs;
-        - a table with one crystal per row, as CIF, POSCAR or JSON text, or the name of a file beside the table: CSV with
-          commas, semicolons (and decimal commas) or tabs, in UTF-8, UTF-16 or Windows' encoding; Parquet, Feather or
-          Arrow, in a stream, also with OPTIMADE's columns; JSON as pandas writes it, lists of records, JSON lines;
+        - a table with one crystal per row, as CIF, POSCAR or JSON text, or the name of a file beside the table: CSV
+          with commas, semicolons (and decimal commas) or tabs, in UTF-8, UTF-16 or Windows' encoding; Parquet, Feather
+          or Arrow, in a stream, also with OPTIMADE's columns; JSON as pandas writes it, lists of records, JSON lines;
         - frames: extended XYZ, ASE trajectories and databases, XDATCAR, vasprun.xml (``crystalssl[ase]``);
         - a folder, glob (``"cifs/**/*.cif"``), zip or tar archive of these;
         - a DataFrame of pandas or polars, or a list of paths, crystals or records in memory.
@@ -92,9 +92,9 @@ def read_crystals(
         unit : str, list or None
             Unit of the target that the source states (``"gap (eV)"``, a Parquet field's ``unit``); a list for several.
         report : pandas.DataFrame
-            Columns ``id``, ``row`` (from 0; missing for a file of one crystal), ``file`` and ``reason``: each record that
-            is left out. With ``on_error="raise"`` these are only files of a folder that hold no crystals, or that the
-            table of targets does not list.
+            Columns ``id``, ``row`` (from 0; missing for a file of one crystal), ``file`` and ``reason``: each record
+            that is left out. With ``on_error="raise"`` these are only files of a folder that hold no crystals, or that
+            the table of targets does not list.
         notes : pandas.DataFrame
             Columns ``id``, ``row``, ``file`` and ``note``: what is odd in files that are read all the same.
         rows, files : list
@@ -132,7 +132,7 @@ def read_crystals(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for number, crystal in enumerate(load_prototypes().data[:3]):
     ...         text = crystal.to(fmt="cif", filename=f"{folder}/{number}.cif")
-    ...     table = Path(folder, "id_prop.csv").write_text("0,1.5\\n1,0.2\\n2,NaN\\n")
+    ...     table = Path(folder, "id_prop.csv").write_text("0,1.5\n1,0.2\n2,NaN\n")
     ...     crystals = read_crystals(folder, target="id_prop.csv", on_error="report")
     >>> len(crystals.data), crystals.ids.tolist(), crystals.target.tolist()
     (2, ['0', '1'], [1.5, 0.2])
@@ -160,8 +160,8 @@ def read_crystals(
         raise DatasetError(f"{_name(source)} holds no crystals.")
     if problems and (return_X_y or on_error == "raise"):
         warnings.warn(
-            f"{len(problems)} records or files of {_name(source)} are left out, the first ({_where(problems[0])}) because: "
-            f"{problems[0].reason}{'' if return_X_y else '. See report for all'}",
+            f"{len(problems)} records or files of {_name(source)} are left out, the first ({_where(problems[0])}) "
+            f"because: {problems[0].reason}{'' if return_X_y else '. See report for all'}",
             SkippedStructureWarning,
             stacklevel=2,
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crystalssl._optimade import LAYOUT
 from crystalssl.graphs import LIMITS
 from crystalssl.io._rows import File, Row, Text, Unknown, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile, id_of
@@ -20,14 +21,14 @@ _CRYSTALS = (
     "initial_structure", "material", "file", "filename", "file_name", "path", "cif_file", "structure_file",
 )  # fmt: skip
 IDS = (
-    "immutable_id", "material_id", "mp_id", "mpid", "jid", "id", "_id", "matbench_id", "entry_id", "structure_id", "mat_id",
-    "uid", "unique_id", "cod_id", "icsd_id", "auid", "oqmd_id",
+    "immutable_id", "material_id", "mp_id", "mpid", "jid", "id", "_id", "matbench_id", "entry_id", "structure_id",
+    "mat_id", "cif_id", "uid", "unique_id", "cod_id", "icsd_id", "auid", "oqmd_id",
 )  # fmt: skip
 _NAMED = frozenset(_CRYSTALS)
 _LAYOUTS = (
     {"lattice", "sites"},  # pymatgen
     {"lattice_mat", "coords", "elements"},  # jarvis
-    {"lattice_vectors", "species_at_sites", "cartesian_site_positions"},  # OPTIMADE
+    {*LAYOUT},  # OPTIMADE
     {"numbers", "positions", "cell"},  # ASE
 )
 
@@ -101,6 +102,8 @@ class Records:
             item: Any = self._crystal(values)
         except Unusable as error:
             item = error
+        if id is None and isinstance(item, File) and self.folder is not None:
+            default = id_of(os.path.relpath(item.path, self.folder))
         return self.ready(item, values, number, default)
 
     def ready(self, item: Any, values: Mapping[str, Any], number: int | None, default: str | None = None) -> Row:
@@ -128,7 +131,7 @@ class Records:
         if self.wanted.structure is None and is_crystal(values):
             return values
         for name in [self._column] if self._column else sorted(_NAMED & values.keys(), key=_rank):
-            if not is_missing(value := values.get(name)):  # type: ignore[arg-type]
+            if not is_missing(value := values.get(name)):
                 return self._item(value)
             if self._column:
                 raise Unusable(f"its crystal is missing (column {name!r})")
@@ -140,7 +143,8 @@ class Records:
 
     def _is_like(self, value: Any) -> bool:
         if isinstance(value, str) and not ("\n" in value or value.count("\\n") > 2 or value.lstrip()[:1] == "{"):
-            return bool(value.strip()) and self.folder is not None and self._find(value.strip()) is not None
+            name = _slashes(value)
+            return bool(name) and self.folder is not None and self._find(name) is not None
         if isinstance(value, (str, bytes)):
             return True
         return is_crystal(value) or is_crystal(getattr(value, "structure", None))
@@ -160,7 +164,7 @@ class Records:
                 value = value.replace("\\n", "\n")
             if "\n" in value.strip("\r\n"):
                 return Text(value.encode())
-            return self._file(text)
+            return self._file(_slashes(text))
         if is_crystal(value):
             return value
         if is_crystal(inner := getattr(value, "structure", None)):  # pymatgen's entries
@@ -184,8 +188,8 @@ class Records:
         return File(found)
 
     def _is_inside(self, name: str) -> bool:
-        folder = os.path.realpath(self.folder)  # type: ignore[type-var]
-        return os.path.realpath(os.path.join(folder, name)).startswith(os.path.join(folder, ""))  # type: ignore[arg-type]
+        folder = os.path.realpath(self.folder or "")
+        return os.path.realpath(os.path.join(folder, name)).startswith(os.path.join(folder, ""))
 
     def _find(self, name: str) -> Path | None:
         """Return the file of a name with or without its ending, inside of the folder."""
@@ -205,6 +209,11 @@ def _attributes(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of a record; those of OPTIMADE's JSON are a level deeper than its id."""
     inner = values.get("attributes")
     return {**inner, "id": values.get("id")} if isinstance(inner, Mapping) and "id" in values else values
+
+
+def _slashes(name: str) -> str:
+    """Return a file's name as written on Windows in the way that all systems know."""
+    return name.strip().replace("\\", "/")
 
 
 def _rank(name: str) -> int:

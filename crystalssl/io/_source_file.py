@@ -103,8 +103,8 @@ class SourceFile:
     @functools.cached_property
     def encoding(self) -> str:
         """The encoding of the text."""
-        if mark := next((mark for mark in _MARKS if self.head.startswith(mark)), None):
-            return _MARKS[mark]
+        if known := _unicode_of(self.head):
+            return known
         decoder = codecs.getincrementaldecoder("utf-8")()
         with self.open() as file:
             try:
@@ -179,8 +179,16 @@ def _open_xz(raw: IO[bytes]) -> lzma.LZMAFile:
 
 def text_of(data: bytes) -> bytes:
     """Return a text in UTF-8 that may be in another Unicode, as the editor of Windows writes it."""
-    mark = next((mark for mark in _MARKS if data.startswith(mark)), None)
-    return data if mark is None else data.decode(_MARKS[mark], errors="replace").encode()
+    known = _unicode_of(data)
+    return data if known is None else data.decode(known, errors="replace").encode()
+
+
+def _unicode_of(data: bytes) -> str | None:
+    """Return the encoding that a text's mark tells, or the zeros that letters have in UTF-16."""
+    if mark := next((mark for mark in _MARKS if data.startswith(mark)), None):
+        return _MARKS[mark]
+    zeros = "".join(str(int(not byte)) for byte in data[:4])
+    return {"0101": "utf-16-le", "1010": "utf-16-be"}.get(zeros)
 
 
 def id_of(path: str | os.PathLike[str]) -> str:

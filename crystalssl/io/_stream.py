@@ -104,16 +104,18 @@ def iter_crystals(
 
     Parameters
     ----------
-    source, target, structure, id, on_error, keep_unlabelled, as_graphs, encoder, n_jobs, verbose
+    source, target, structure, id, on_error, keep_unlabelled, as_graphs, encoder
         As in :func:`read_crystals`.
     chunk_size : int, default=1000
         Records of a chunk. Files of tables are read in parts of this size.
+    n_jobs, verbose
+        As in :func:`read_crystals`.
 
     Yields
     ------
     Chunk
-        With ``data``, ``target``, ``ids``, ``rows``, ``files`` and ``positions`` of the crystals that can be used, and in
-        ``report`` those that cannot.
+        With ``data``, ``target``, ``ids``, ``rows``, ``files`` and ``positions`` of the crystals that can be used, and
+        in ``report`` those that cannot.
 
     Raises
     ------
@@ -345,7 +347,8 @@ def _error(problem: Problem, position: int) -> RecordError:
         place = f"row {problem.row} of {place}"
     name = f" (id {problem.id!r})" if problem.id is not None else ""
     return RecordError(
-        f"item {position}, {place}{name}: {problem.reason}. on_error='report' leaves out what cannot be used, and lists it.",
+        f"item {position}, {place}{name}: {problem.reason}. on_error='report' leaves out what cannot be used, and "
+        "lists it.",
         position,
         problem.id,
         problem.row,

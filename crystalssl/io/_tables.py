@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
 from crystalssl.graphs import LIMITS
@@ -20,6 +22,7 @@ _DELIMITERS = "\t;,|"
 _QUOTED = re.compile(r'"[^"]*"?')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?")
+_ENDINGS = ("", ".cif", ".vasp", ".json", ".xyz")
 _PEEKED = 20  # rows that the column of the crystals is found by
 
 
@@ -59,7 +62,7 @@ def cells_of(source: SourceFile) -> tuple[list[str], Iterator[tuple[int, list[st
     if isinstance(first[1], Unusable):
         raise first[1]
     names = [name.strip() for name in first[1]]
-    if _is_header(names):
+    if _is_header(names) and not any(_names_file(source.folder, name) for name in names):
         if twice := next((name for name in names if name and names.count(name) > 1), None):
             raise ValueError(f"two of its columns are called {twice!r}")
         first = None
@@ -118,20 +121,18 @@ def _lines(beginning: str, file: IO[str]) -> Iterator[str]:
 def _delimiter(text: str) -> str:
     first = _QUOTED.sub("", text.lstrip("\r\n").split("\n", 1)[0])
     counts = {delimiter: first.count(delimiter) for delimiter in _DELIMITERS}
+    # Of as many commas as semicolons the commas are those of numbers: mp-1;1,5;2,5
     best = max(counts, key=lambda delimiter: (counts[delimiter], -_DELIMITERS.index(delimiter)))
-    # 'mp-1;1,5;2,5' has as many commas as semicolons, and then or with more commas the semicolon counts.
-    if counts[";"] and re.fullmatch(r"[^;,]*(;[^;]*)+", first) and all(map(_is_cell, first.strip().split(";")[1:])):
-        best = ";"
     return best if counts[best] else ","
-
-
-def _is_cell(text: str) -> bool:
-    return bool(_COMMA.fullmatch(text.strip()) or _NUMBER.fullmatch(text.strip()) or not text.strip())
 
 
 def _is_header(cells: Sequence[str]) -> bool:
     """Return whether the first row names columns: none of its cells is a number or holds a crystal."""
     return not any(_NUMBER.fullmatch(cell) or "\n" in cell or cell[:1] == "{" for cell in cells) and len(cells) > 0
+
+
+def _names_file(folder: Path, cell: str) -> bool:
+    return bool(cell) and any(os.path.isfile(folder / f"{cell}{ending}") for ending in _ENDINGS)
 
 
 def _point(cell: str) -> str:

@@ -142,7 +142,7 @@ class TargetTable:
         chosen = numeric or (others if len(others) == 1 else [])
         if not chosen:
             raise DatasetError(
-                f"{self.label} has no column of numbers beside {columns[key]!r}; give the names of the targets as target= "
-                "and the table the name id_prop.csv, or one column"
+                f"{self.label} has no column of numbers beside {columns[key]!r}; call it id_prop.csv, and give "
+                "the names of the targets as target="
             )
         return [columns[place] for place in chosen]

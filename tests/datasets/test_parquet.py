@@ -147,10 +147,10 @@ def test_bad_row_is_named(write, name, row, value, message):
 
 def test_column_of_another_type_is_named(write):
     columns = table_of(CRYSTALS) | {"lattice_vectors": ["a", "b", "c"]}
-    with pytest.raises(DatasetError, match="row 0 .* lattice_vectors is not a list of vectors"):
+    with pytest.raises(DatasetError, match=r"row 0 .* lattice_vectors is not a list of vectors"):
         read_optimade_parquet(write(columns))
     columns = table_of(CRYSTALS) | {"species_at_sites": ["NaCl", "FeO", "Po"]}
-    with pytest.raises(DatasetError, match="row 0 .* species_at_sites is not a list of names"):
+    with pytest.raises(DatasetError, match=r"row 0 .* species_at_sites is not a list of names"):
         read_optimade_parquet(write(columns))
 
 

@@ -278,7 +278,7 @@ def test_limits_hold_in_other_processes(texts, monkeypatch):
     monkeypatch.setattr(LIMITS, "sites", 5)
     bunch = read([text for text in texts["cif"] for _ in range(30)], n_jobs=2)
     assert len(bunch.report) == 30
-    assert "more than the 5 of crystalssl.graphs.LIMITS.sites" in bunch.report.reason[0]
+    assert bunch.report.reason[0].startswith("it holds 8 sites, more than the 5 of crystalssl.")
 
 
 # ---------------------------------------------------------------------- files
@@ -520,9 +520,11 @@ def test_archives_write_to_no_place_outside(tmp_path, texts, kind):
     names = ["../out.cif", "/tmp/out-of-archive.cif", "a/../../b.cif", "C:/x.cif", "good.cif", "good.cif"]
     path = tmp_path / f"t.{kind}"
     if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-            for name in names:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names[:-1]:
                 archive.writestr(name, content)
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(names[-1], content)
     else:
         with tarfile.open(path, "w") as archive:
             for name in names:
@@ -563,7 +565,7 @@ def test_bombs(tmp_path, monkeypatch, kind):
         path.write_bytes(packed(start + zeros))
     if kind == "db.gz":
         pytest.importorskip("ase")
-    with pytest.raises((DatasetError, RecordError), match="bytes of it become .* or more|it holds more than 8 MiB"):
+    with pytest.raises((DatasetError, RecordError), match=r"bytes of it become .* or more|it holds more than 8 MiB"):
         read(path, on_error="raise")
 
 

@@ -97,7 +97,10 @@ def test_crystals_and_texts_in_memory(three, texts):
         check(read(kind), three, ["0", "1", "2"], None)
     check(read(pd.Series(three)), three, ["0", "1", "2"], None)
     check(read(iter(three)), three, ["0", "1", "2"], None)
-    records = [{"id": f"m{i}", "structure": crystal, "gap": gap} for i, (crystal, gap) in enumerate(zip(three, GAPS, strict=False))]
+    records = [
+        {"id": f"m{i}", "structure": crystal, "gap": gap}
+        for i, (crystal, gap) in enumerate(zip(three, GAPS, strict=True))
+    ]
     check(read(records, target="gap"), three, ["m0", "m1", "m2"])
 
 
@@ -123,7 +126,9 @@ def test_alignn_folder_lists_names_of_files(tmp_path, three):
     for name, crystal in zip("abc", three, strict=True):
         Poscar(crystal).write_file(tmp_path / f"POSCAR-JVASP-{name}.vasp")
     (tmp_path / "config_example.json").write_text('{"version": "1", "batch_size": 64}')
-    (tmp_path / "id_prop.csv").write_text("".join(f"POSCAR-JVASP-{n}.vasp,{g}\n" for n, g in zip("abc", GAPS, strict=False)))
+    (tmp_path / "id_prop.csv").write_text(
+        "".join(f"POSCAR-JVASP-{n}.vasp,{g}\n" for n, g in zip("abc", GAPS, strict=True))
+    )
     with pytest.warns(
         UserWarning, match=r"1 records or files of .* are left out, the first \(.*config_example.json"
     ) as caught:
@@ -158,8 +163,26 @@ def test_csv(tmp_path, three, texts, kind, sep, encoding):
     assert read(tmp_path / "t.csv", "gap", structure="crystal", id="Größe").ids.tolist() == ["é", "ö", "°"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_csv_without_a_mark_of_its_encoding(tmp_path, three, texts, encoding):
+    frame = pd.DataFrame({"id": list("abc"), "cif": texts["cif"], "gap": GAPS})
+    frame.to_csv(tmp_path / "t.csv", index=False, encoding=encoding)
+    check(read(tmp_path / "t.csv", target="gap"), three, ["a", "b", "c"])
+
+
+def test_table_of_classes_with_and_without_header(cifs):
+    (cifs / "id_prop.csv").write_text("a,metal\nb,metal\nc,other\n")
+    bunch = read(cifs / "id_prop.csv", target="target")
+    assert (bunch.ids.tolist(), bunch.target.tolist()) == (["a", "b", "c"], ["metal", "metal", "other"])
+    (cifs / "t.csv").write_text("material;what\na.cif;metal\nb;metal\n.\\c.cif;other\n")
+    bunch = read(cifs / "t.csv", target="what")
+    assert (bunch.ids.tolist(), bunch.target.tolist()) == (["a", "b", "c"], ["metal", "metal", "other"])
+
+
 def test_csv_of_excel(tmp_path, three, texts):
-    rows = "".join(f'{n};"{text}";1.234,5\r\n' for n, text in zip("abc", [t.replace('"', '""') for t in texts["cif"]], strict=False))
+    rows = "".join(
+        f'{n};"{text}";1.234,5\r\n' for n, text in zip("abc", [t.replace('"', '""') for t in texts["cif"]], strict=True)
+    )
     (tmp_path / "t.csv").write_text(f"sep=;\r\nid;cif;gap\r\n{rows}", newline="")
     check(read(tmp_path / "t.csv", target="gap"), three, ["a", "b", "c"], [1234.5] * 3)
 
@@ -204,7 +227,7 @@ def test_polars_frame(three, texts, kind):
     values = cells(three, texts)[kind]
     if kind == "dicts":
         values = [json.loads(json.dumps(value)) for value in values]
-    column = polars.Series("x", values, dtype=polars.Object if kind == "structures" else None, strict=False)
+    column = polars.Series("x", values, dtype=polars.Object if kind == "structures" else None, strict=True)
     frame = polars.DataFrame([column, polars.Series("gap", GAPS), polars.Series("jid", ["a", "b", "c"])])
     check(read(frame, target="gap"), three, ["a", "b", "c"])
     if kind == "cif":
@@ -216,7 +239,7 @@ def test_polars_frame(three, texts, kind):
 
 def json_layouts(three):
     structures = [crystal.as_dict() for crystal in three]
-    rows = [{"material_id": name, "structure": s, "gap": g} for name, s, g in zip("abc", structures, GAPS, strict=False)]
+    rows = [{"material_id": name, "structure": s, "gap": g} for name, s, g in zip("abc", structures, GAPS, strict=True)]
     frame = pd.DataFrame(rows)
     attributes = [
         {
@@ -249,18 +272,23 @@ def json_layouts(three):
         "indented": json.dumps(rows, indent=1),
         "by id": json.dumps({row.pop("material_id"): row for row in json.loads(json.dumps(rows))}),
         "OPTIMADE": json.dumps(
-            {"data": [{"id": n, "type": "structures", "attributes": a} for n, a in zip("abc", attributes, strict=False)], "meta": {}}
+            {
+                "data": [
+                    {"id": n, "type": "structures", "attributes": a} for n, a in zip("abc", attributes, strict=True)
+                ],
+                "meta": {},
+            }
         ),
-        "jarvis": json.dumps([{"jid": n, "atoms": a, "gap": g} for n, a, g in zip("abc", atoms, GAPS, strict=False)]),
+        "jarvis": json.dumps([{"jid": n, "atoms": a, "gap": g} for n, a, g in zip("abc", atoms, GAPS, strict=True)]),
         "entries": json.dumps(
             {
                 "entries": [
                     {"@module": "os", "@class": "system", "entry_id": n, "structure": s, "energy": -1.0, "gap": g}
-                    for n, s, g in zip("abc", structures, GAPS, strict=False)
+                    for n, s, g in zip("abc", structures, GAPS, strict=True)
                 ]
             }
         ),
-        "bare OPTIMADE": json.dumps([{"immutable_id": n, **a} for n, a in zip("abc", attributes, strict=False)]),
+        "bare OPTIMADE": json.dumps([{"immutable_id": n, **a} for n, a in zip("abc", attributes, strict=True)]),
         "NaN elsewhere": json.dumps([row | {"other": float("nan")} for row in rows]),
     }
 
