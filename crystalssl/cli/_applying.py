@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crystalssl.cli._records import Part
-from crystalssl.exceptions import InvalidStructureError
+from crystalssl.estimators._base import UnseenElements
+from crystalssl.exceptions import InvalidStructureError, UnseenElementsWarning
 
-__all__ = ["Applied", "apply", "columns_of", "embedding_of", "load_predictor", "values_of"]
+__all__ = ["Applied", "Predictor", "apply", "load_predictor"]
 
 _ITEM = re.compile(r"^item \d+(, [^:]*)?:? ")
 
@@ -29,8 +31,8 @@ class Applied(NamedTuple):
         return [(part.ids[row], part.rows[row], part.files[row], reason) for row, reason in found]
 
 
-def load_predictor(folder: str, device: str) -> Any:
-    """Return the model of a folder, or say that it holds none."""
+def load_predictor(folder: str, device: str) -> Predictor:
+    """Return what predicts with the model of a folder, or say that it holds none."""
     from crystalssl.estimators import load
 
     model = load(folder)
@@ -39,41 +41,46 @@ def load_predictor(folder: str, device: str) -> Any:
             f"{folder} holds an encoder, which predicts nothing; train a model with it, by crystalssl fit --pretrain "
             f"{folder}"
         )
-    return model.set_params(device=device, verbose=0)
+    return Predictor(model.set_params(device=device, verbose=0))
 
 
-def columns_of(model: Any) -> list[str]:
-    """Return the names of the columns that :func:`values_of` gives."""
-    if hasattr(model, "classes_"):
-        return ["prediction", *(f"probability_{label}" for label in model.classes_.tolist())]
-    one = model.single_target_ or len(model.target_names_) == 1
-    names = ["prediction"] if one else [f"prediction_{name}" for name in model.target_names_]
-    if len(model.nets_) < 2:
-        return names
-    return names + (["std"] if one else [f"std_{name}" for name in model.target_names_])
+class Predictor:
+    """A function from graphs to columns: predictions, and deviations or probabilities where there are any.
 
+    Parameters
+    ----------
+    model : CrystalSSLRegressor or CrystalSSLClassifier
+        Fitted.
+    """
 
-def values_of(model: Any) -> Callable[[Any], list[np.ndarray]]:
-    """Return a function from crystals to columns: predictions, and deviations or probabilities where there are any."""
-    model.set_output(predict="default")
-    if hasattr(model, "classes_"):
+    def __init__(self, model: Any):
+        self.model = model.set_output(predict="default")
+        self.columns = ["prediction"]
+        if hasattr(model, "classes_"):
+            self.columns += [f"probability_{label}" for label in model.classes_.tolist()]
+        else:
+            kinds = ["prediction", "std"] if len(model.nets_) > 1 else ["prediction"]
+            names = [""] if len(model.target_names_) == 1 else [f"_{name}" for name in model.target_names_]
+            self.columns = [kind + name for kind in kinds for name in names]
+        self._unseen = UnseenElements(getattr(model, "trained_elements_", None))
 
-        def classify(X: Any) -> list[np.ndarray]:
-            probabilities = model.predict_proba(X)
-            return [model.classes_[probabilities.argmax(axis=1)], *probabilities.T]
+    def __call__(self, graphs: Any) -> list[np.ndarray]:
+        """Return the columns."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnseenElementsWarning)  # there would be one for every part of the source
+            if hasattr(self.model, "classes_"):
+                probabilities = self.model.predict_proba(graphs)
+                columns = [self.model.classes_[probabilities.argmax(axis=1)], *probabilities.T]
+            else:
+                several = len(self.model.nets_) > 1
+                parts = self.model.predict(graphs, return_std=True) if several else (self.model.predict(graphs),)
+                columns = [column for part in parts for column in part.reshape(len(part), -1).T]
+        self._unseen.add(graphs)
+        return columns
 
-        return classify
-
-    def predict(X: Any) -> list[np.ndarray]:
-        found = model.predict(X, return_std=True) if len(model.nets_) > 1 else (model.predict(X),)
-        return [column for part in found for column in part.reshape(len(part), -1).T]
-
-    return predict
-
-
-def embedding_of(model: Any) -> Callable[[Any], list[np.ndarray]]:
-    """Return a function from crystals to the columns of their vectors."""
-    return lambda X: [*model.transform(X).T]
+    def finish(self) -> None:
+        """Warn once of elements that no training label has seen."""
+        self._unseen.warn(stacklevel=2)
 
 
 def apply(function: Callable[[Any], list[np.ndarray]], graphs: Any) -> Applied:

@@ -198,20 +198,17 @@ def read(paths: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> An
 
 
 def write_values(
-    ctx: click.Context,
     paths: tuple[str, ...],
     output: str | None,
     columns: list[str],
     function: Callable[[Any], Any],
     encoder: Any,
     **options: Any,
-) -> None:
+) -> Failures:
     """Write a table with the id of each crystal, and what a function makes of it, in the order of the source.
 
     Parameters
     ----------
-    ctx : click.Context
-        Ends with a status that tells of failed records.
     paths : tuple of str
         What the user named.
     output : str or None
@@ -224,6 +221,11 @@ def write_values(
         Whose graphs are made.
     **options
         Of :func:`parts`.
+
+    Returns
+    -------
+    Failures
+        The records that have no values.
     """
     from crystalssl.cli._applying import apply
 
@@ -233,4 +235,4 @@ def write_values(
             failures.add(part.problems + applied.problems_of(part))
             ids = [part.ids[row] for row in applied.rows]
             table.write([*zip(ids, *(column.tolist() for column in applied.values), strict=True)])
-    failures.exit(ctx)
+    return failures

@@ -45,7 +45,6 @@ def embed(
 
     Records that cannot be used are listed in OUTPUT.failed.csv, or on stderr, and the exit status is then 3.
     """
-    from crystalssl.cli._applying import embedding_of
     from crystalssl.cli._records import write_values
     from crystalssl.estimators import PretrainedCrystalEmbedder, load
     from crystalssl.training import bundled_weights
@@ -54,15 +53,15 @@ def embed(
     if not isinstance(embedder, PretrainedCrystalEmbedder):
         raise ValueError(f"{weights} holds a finetuned model, which has no vectors; use `crystalssl predict`")
     embedder.set_params(device=device, verbose=0)
-    write_values(
-        ctx,
+    failures = write_values(
         source,
         output,
         embedder.get_feature_names_out().tolist(),
-        embedding_of(embedder),
+        lambda graphs: [*embedder.transform(graphs).T],
         embedder.encoder_,
         id=id_column,
         structure=structure_column,
         n_jobs=jobs,
         verbose=not quiet,
     )
+    failures.exit(ctx)

@@ -43,19 +43,20 @@ def predict(
     The table has the columns id, prediction, and std for an ensemble, or probabilities for classes, in the order of the
     input. Records that cannot be used are listed in OUTPUT.failed.csv, or on stderr, and the exit status is then 3.
     """
-    from crystalssl.cli._applying import columns_of, load_predictor, values_of
+    from crystalssl.cli._applying import load_predictor
     from crystalssl.cli._records import write_values
 
-    estimator = load_predictor(model, device)
-    write_values(
-        ctx,
+    predictor = load_predictor(model, device)
+    failures = write_values(
         source,
         output,
-        columns_of(estimator),
-        values_of(estimator),
-        estimator.net_.module_.encoder,
+        predictor.columns,
+        predictor,
+        predictor.model.net_.module_.encoder,
         id=id_column,
         structure=structure_column,
         n_jobs=jobs,
         verbose=not quiet,
     )
+    predictor.finish()
+    failures.exit(ctx)

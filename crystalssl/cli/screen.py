@@ -50,21 +50,21 @@ def screen(
     No more than some thousand crystals are in memory at a time. Of equal predictions the earlier one is kept. Records
     that cannot be used are listed in OUTPUT.failed.csv, or on stderr, and the exit status is then 3.
     """
-    from crystalssl.cli._applying import apply, columns_of, load_predictor, values_of
+    from crystalssl.cli._applying import apply, load_predictor
     from crystalssl.cli._records import Failures, parts
     from crystalssl.cli._table import open_table
 
-    estimator = load_predictor(model, device)
-    columns, function = columns_of(estimator), values_of(estimator)
-    by = _column_to_go_by(estimator, target, label)
+    predictor = load_predictor(model, device)
+    by = _column_to_go_by(predictor.model, target, label)
+    encoder = type(predictor.model.net_.module_.encoder)
     sign = -1 if smallest else 1
     # The least of those that are kept comes first, and of equal ones the latest, since the numbers fall.
     best: list[tuple[float, int, tuple]] = []
     number = 0
     options_of_reading = {"id": id_column, "structure": structure_column, "n_jobs": jobs, "verbose": not quiet}
-    with Failures(output) as failures, open_table(output, ["rank", "id", *columns]) as table:
-        for part in parts(source, type(estimator.net_.module_.encoder), **options_of_reading):
-            applied = apply(function, part.graphs)
+    with Failures(output) as failures, open_table(output, ["rank", "id", *predictor.columns]) as table:
+        for part in parts(source, encoder, **options_of_reading):
+            applied = apply(predictor, part.graphs)
             failures.add(part.problems + applied.problems_of(part))
             values = [column.tolist() for column in applied.values]
             for row, *found in zip(applied.rows.tolist(), *values, strict=True):
@@ -75,6 +75,7 @@ def screen(
                 else:
                     heapq.heappushpop(best, entry)
         table.write([(rank, *found) for rank, (_, _, found) in enumerate(sorted(best, reverse=True), 1)])
+    predictor.finish()
     failures.exit(ctx)
 
 

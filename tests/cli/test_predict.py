@@ -230,7 +230,7 @@ def test_table_is_written_in_one_step(paths, run, tiny, monkeypatch):
     assert sorted(path.name for path in Path().iterdir()) == ["cifs", "out.csv"]
 
 
-def test_warnings_are_one_line(run, labelled, cifs, salt):
+def test_warnings_are_one_line(run, labelled, cifs, salt, monkeypatch):
     from crystalssl import CrystalSSLRegressor
 
     X, y = labelled
@@ -238,6 +238,10 @@ def test_warnings_are_one_line(run, labelled, cifs, salt):
     CrystalSSLRegressor(**params).fit(X[:3], y[:3]).save("narrow")
     salt.replace_species({"Na": "Og", "Cl": "Og"})
     salt.to(filename="rare.cif")
-    lines = run("predict", "narrow", "rare.cif").stderr.splitlines()
+    for number in range(3):
+        shutil.copy("rare.cif", f"rare{number}.cif")
+    original = crystalssl.io.iter_crystals  # in parts, of which the warning is one
+    monkeypatch.setattr(crystalssl.io, "iter_crystals", lambda *args, **kwargs: original(*args, chunk_size=2, **kwargs))
+    lines = run("predict", "narrow", *(f"rare{number}.cif" for number in range(3)), "-o", "out.csv").stderr.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("Warning: 1 of 1 crystals hold elements that no training label has seen, Og")
+    assert lines[0].startswith("Warning: 3 of 3 crystals hold elements that no training label has seen, Og")
