@@ -93,7 +93,7 @@ def _object(stream: JsonStream, records: Records, source: SourceFile) -> Iterato
         elif n_rows:
             stream.skip()
         else:
-            value = stream.value()
+            value = stream.large()
             # Records by id. A dict named as a field is part of one record, or a column.
             if key not in _FIELDS and isinstance(value, dict) and _is_record(value) and len(fields) == kept:
                 yield records.row(value, kept, key)

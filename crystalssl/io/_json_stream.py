@@ -73,6 +73,12 @@ class JsonStream:
             self._position = end
             return value
 
+    def large(self) -> Any:
+        """Decode the value that comes next, of which only the parts are held to the limits: a column of a table."""
+        if self.peek() == "[":
+            return list(self.items())
+        return {key: self.value() for key in self.members()} if self.peek() == "{" else self.value()
+
     def skip(self) -> None:
         """Step over the value that comes next; a list of any length, item by item."""
         if self.peek() == "[":

@@ -144,7 +144,7 @@ class Records:
     def _is_like(self, value: Any) -> bool:
         if isinstance(value, str) and not ("\n" in value or value.count("\\n") > 2 or value.lstrip()[:1] == "{"):
             name = _slashes(value)
-            return bool(name) and self.folder is not None and self._find(name) is not None
+            return bool(name) and (os.path.isfile(name) if self.folder is None else self._find(name) is not None)
         if isinstance(value, (str, bytes)):
             return True
         return is_crystal(value) or is_crystal(getattr(value, "structure", None))

@@ -449,6 +449,31 @@ def test_frames_that_cannot_be_used(tmp_path):
     assert bunch.report.reason[1].startswith("it and all after it cannot be read (")
 
 
+def test_a_file_that_lacks_a_column_among_others(tmp_path, texts):
+    pd.DataFrame({"cif": texts["cif"][:2], "gap": [1, 2]}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"cif": texts["cif"][2:], "band": [1]}).to_csv(tmp_path / "b.csv", index=False)
+    bunch = read(tmp_path, "gap")
+    assert bunch.ids.tolist() == ["a:0", "a:1"]
+    assert bunch.report.reason.tolist() == [f"{tmp_path}/b.csv has no column 'gap'; it has 'cif', 'band'."]
+    fails(tmp_path, "b.csv has no column 'gap'", "gap")
+
+
+def test_folder_that_cannot_be_read(cifs, forbidden):
+    (cifs / "closed").mkdir()
+    forbidden(cifs / "closed")
+    bunch = read(cifs)
+    assert len(bunch.data) == 3
+    assert "the folder cannot be read" in bunch.report.reason[0]
+
+
+def test_broken_link(cifs):
+    (cifs / "d.cif").symlink_to(cifs / "nowhere")
+    (cifs / "id_prop.csv").write_text("a,1\nb,1\nc,1\nd,1\n")
+    bunch = read(cifs, "id_prop.csv")
+    assert bunch.ids.tolist() == ["a", "b", "c"]
+    assert bunch.report.reason.tolist() == ["there is no such file", "there is no crystal of the name 'd'"]
+
+
 def test_other_databases_are_refused_and_left_alone(tmp_path):
     pytest.importorskip("ase")
     with sqlite3.connect(tmp_path / "t.db") as database:

@@ -16,7 +16,7 @@ import pytest
 from pymatgen.io.vasp import Poscar
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer
-from crystalssl.graphs import GraphRecipe
+from crystalssl.graphs import LIMITS, GraphRecipe
 from crystalssl.io import iter_crystals, read_crystals
 
 GAPS = [1.5, 0.25, 7.0]
@@ -95,7 +95,7 @@ def test_crystals_and_texts_in_memory(three, texts):
     check(read(three), three, ["0", "1", "2"], None)
     for kind in texts.values():
         check(read(kind), three, ["0", "1", "2"], None)
-    check(read(pd.Series(three)), three, ["0", "1", "2"], None)
+    check(read(pd.Series(three, index=["a", "b", "c"], dtype=object)), three, ["a", "b", "c"], None)
     check(read(iter(three)), three, ["0", "1", "2"], None)
     records = [
         {"id": f"m{i}", "structure": crystal, "gap": gap}
@@ -190,6 +190,12 @@ def test_csv_of_excel(tmp_path, three, texts):
 def test_csv_with_names_of_files(cifs, three):
     (cifs.parent / "t.csv").write_text("which,file,gap\nx,cifs/a.cif,1.5\ny,cifs/b.cif,0.25\nz,cifs/c.cif,7\n")
     check(read(cifs.parent / "t.csv", target="gap", id="which"), three, ["x", "y", "z"])
+
+
+def test_names_of_files_in_a_frame(cifs, three):
+    frame = pd.DataFrame({"where": [str(cifs / f"{name}.cif") for name in "abc"], "gap": GAPS})
+    check(read(frame, target="gap"), three, ["0", "1", "2"])
+    check(read(frame, target="gap", structure="where"), three, ["0", "1", "2"])
 
 
 def test_csv_with_escaped_lines_and_with_dicts_as_python_prints_them(tmp_path, three, texts):
@@ -306,6 +312,13 @@ def test_json(tmp_path, three, layout, compress):
     (tmp_path / "t.json").write_bytes(compress(text.encode()))
     no_ids = layout in ("columns", "index", "by id")
     check(read(tmp_path / "t.json", target="gap"), three, None if no_ids else ["a", "b", "c"])
+
+
+def test_a_column_of_json_may_be_longer_than_a_crystal(tmp_path, three, monkeypatch):
+    (tmp_path / "t.json").write_text(json_layouts(three)["columns"])
+    monkeypatch.setattr(LIMITS, "bytes", 2 * len(json.dumps(three[0].as_dict())))
+    monkeypatch.setattr("crystalssl.io._json_stream._BLOCK", 100)
+    check(read(tmp_path / "t.json", target="gap"), three)
 
 
 def test_every_layout_is_tested(three):
