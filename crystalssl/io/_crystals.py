@@ -78,13 +78,16 @@ def _examine(
     if limits is not None:  # in another process, whose limits are the defaults
         LIMITS.bytes, LIMITS.sites = limits
     outcomes = [_outcome(item, recipe is None) for item in items]
-    if recipe is None:
-        return outcomes, None
-    try:
-        return outcomes, _graphs(outcomes, recipe)
-    except InvalidStructureError:  # of one among many; the others are good
-        outcomes = [_with_edges(outcome, recipe) for outcome in outcomes]
-        return outcomes, _graphs(outcomes, recipe)
+    graphs = None
+    if recipe is not None:
+        try:
+            graphs = _graphs(outcomes, recipe)
+        except InvalidStructureError:  # of one among many; the others are good
+            outcomes = [_with_edges(outcome, recipe) for outcome in outcomes]
+            graphs = _graphs(outcomes, recipe)
+    if limits is not None:  # not all exceptions can be sent on
+        outcomes = [outcome._replace(cause=None) for outcome in outcomes]
+    return outcomes, graphs
 
 
 def _graphs(outcomes: list[Outcome], recipe: GraphRecipe) -> CrystalGraphs | None:

@@ -92,8 +92,8 @@ def read_crystals(
         unit : str, list or None
             Unit of the target that the source states (``"gap (eV)"``, a Parquet field's ``unit``); a list for several.
         report : pandas.DataFrame
-            Columns ``id``, ``row`` (from 0; missing for a file of one crystal), ``file`` and ``reason``: each record
-            that is left out. With ``on_error="raise"`` these are only files of a folder that hold no crystals, or that
+            Columns ``id``, ``row`` (from 0, below a header; missing for a file of one crystal), ``file`` and ``reason``:
+            each record that is left out. With ``on_error="raise"`` these are only files of a folder that hold no crystals, or that
             the table of targets does not list.
         notes : pandas.DataFrame
             Columns ``id``, ``row``, ``file`` and ``note``: what is odd in files that are read all the same.

@@ -9,7 +9,9 @@ import json
 import lzma
 import os
 import pickle
+import shutil
 import sqlite3
+import subprocess
 import tarfile
 import zipfile
 
@@ -592,6 +594,17 @@ def test_bombs(tmp_path, monkeypatch, kind):
         pytest.importorskip("ase")
     with pytest.raises((DatasetError, RecordError), match=r"bytes of it become .* or more|it holds more than 8 MiB"):
         read(path, on_error="raise")
+
+
+def test_sparse_files_in_archives(tmp_path, monkeypatch):
+    if shutil.which("tar") is None:
+        pytest.skip("no tar here, which Python's own cannot stand in for: it makes no sparse files")
+    monkeypatch.setattr(_files, "_SLACK", 2**20)
+    with (tmp_path / "x.cif").open("wb") as file:
+        file.truncate(2**26)
+    subprocess.run(["tar", "-C", tmp_path, "-cSf", tmp_path / "t.tar", "x.cif"], check=True)
+    assert (tmp_path / "t.tar").stat().st_size < 2**16
+    fails(tmp_path / "t.tar", "t.tar cannot be unpacked: .* bytes of it become .* or more", error=DatasetError)
 
 
 def test_archives_that_cannot_be_unpacked(tmp_path, cifs):
