@@ -146,6 +146,7 @@ def test_table_of_several_targets(cifs, three):
     (cifs / "props.csv").write_text("name;gap (eV);metal;bulk\na;1,5;no;10\nb;;no;20\nc;7,0;yes;\n")
     bunch = read(cifs, target="props.csv")
     assert bunch.target_names == ["gap (eV)", "bulk"]
+    assert bunch.unit == ["eV", None]
     np.testing.assert_array_equal(bunch.target, [[1.5, 10], [np.nan, 20], [7, np.nan]])
 
 
@@ -524,7 +525,7 @@ def test_archives(tmp_path, cifs, three, name):
 
 
 def test_graphs_are_those_of_the_transformer(cifs, three, monkeypatch):
-    monkeypatch.setattr("crystalssl.io._stream.plain_structure", None)  # no Structure is made
+    monkeypatch.setattr("crystalssl.io._reader.plain_structure", None)  # no Structure is made
     bunch = read(cifs, as_graphs=True)
     expected = CrystalGraphTransformer().transform(sorted(cifs.iterdir()))
     assert isinstance(bunch.data, CrystalGraphs)
