@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ class Records:
     def row(self, values: Any, number: int | None, id: str | None = None) -> Row:
         """Return a row for a record: a mapping with the crystal in it, or a crystal alone."""
         default = f"{self.prefix}{number}" if id is None else id
+        if not isinstance(values, Mapping) and is_crystal(getattr(values, "structure", None)):
+            return self.ready(values.structure, _Attributes(values), number, default)
         if not isinstance(values, Mapping):
             try:
                 return Row(self._item(values), {}, default, number, self.label)
@@ -203,6 +205,27 @@ class Records:
             self._endings = {id_of(path.name): path for path in paths if path.is_file()}
         found = self._endings.get(name)
         return found if found is not None and self._is_inside(found.name) else None
+
+
+class _Attributes(Mapping):
+    """What an object with a structure has besides: an entry of pymatgen, a document of the Materials Project."""
+
+    def __init__(self, item: Any):
+        self._item = item
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return getattr(self._item, name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name[:1] != "_" and not callable(getattr(self._item, name, len))
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self.__contains__, vars(self._item))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 def _attributes(values: Mapping[str, Any]) -> Mapping[str, Any]:

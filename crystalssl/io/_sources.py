@@ -69,8 +69,10 @@ def opened(source: Any) -> Iterator[Origin]:
             label = str(getattr(source, "name", "the stream"))
             with _file(SourceFile(path, label, "stream", Path.cwd())) as origin:
                 yield origin
-    elif isinstance(source, Mapping) or is_crystal(source):
+    elif isinstance(source, (Mapping, bytes, bytearray)) or is_crystal(source):
         raise NotACrystalError(f"the source is a single {type(source).__name__}; wrap it in a list: [source]")
+    elif hasattr(source, "to_batches"):  # a table or data set of Arrow
+        yield Origin("the table", lambda wanted, listed: _in_memory(_records_of(source, wanted), wanted, listed))
     elif isinstance(source, Iterable):
         total = len(source) if hasattr(source, "__len__") else None  # type: ignore[arg-type]
         yield Origin("the list", lambda wanted, listed: _in_memory(source, wanted, listed), Path.cwd(), total)
@@ -83,6 +85,8 @@ def opened(source: Any) -> Iterator[Origin]:
 
 @contextlib.contextmanager
 def _path(name: str) -> Iterator[Origin]:
+    if not name.strip():
+        raise DatasetError("The source is an empty path.")
     path = Path(name).expanduser()
     if os.path.isdir(path):
         yield _folder(path, name)
@@ -183,6 +187,12 @@ def _in_memory(items: Iterable[Any], wanted: Wanted, listed: Listed | None = Non
             yield from _guarded(source, lambda source=source: _one_of_many(source, wanted, listed), True)  # type: ignore[misc]
         else:
             yield records.row(item, number)
+
+
+def _records_of(table: Any, wanted: Wanted) -> Iterator[Any]:
+    for batch in table.to_batches():
+        for start in range(0, batch.num_rows, wanted.chunk_size):
+            yield from batch.slice(start, wanted.chunk_size).to_pylist()
 
 
 def _guarded(

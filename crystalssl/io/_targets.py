@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from crystalssl.io._rows import Unusable, find_name, split_unit
 
 __all__ = ["Targets", "number_or_text"]
 
+_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
+_COMMA = re.compile(r"[+-]?[\d.]+(,\d+)+")
 _MISSING = {"na", "n/a", "nan", "none", "null", "-", "--", "?", "."}
 
 
@@ -46,6 +49,10 @@ def number_or_text(value: Any) -> float | bool | str | None:
             return text.lower() == "true"
         if "_" in text:  # which Python would take between digits
             return text
+        if _GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+        elif _COMMA.fullmatch(text):
+            raise Unusable(f"is {text!r}, whose comma may be that of decimals or of thousands; write a point, or none")
         try:
             value = float(text)
         except ValueError:

@@ -64,7 +64,8 @@ CELLS = {
     "1e999": "its target 'gap' is infinite",
     "abc": "its target 'gap' is 'abc', not a number",
     "1_000": "its target 'gap' is '1_000', not a number",
-    "1,5": "its target 'gap' is '1,5', not a number",
+    "1,5": "its target 'gap' is '1,5', whose comma may be that of decimals or of thousands; write a point, or none",
+    "1,234": "its target 'gap' is '1,234', whose comma may be that of decimals or of thousands; write a point, or none",
 }
 
 
@@ -254,7 +255,9 @@ def test_nothing_that_can_be_used(three, tmp_path):
     fails(tmp_path, "holds no files", error=DatasetError)
 
 
-@pytest.mark.parametrize(("source", "message"), [({"a": 1}, "single dict"), (7, "int is no source of crystals")])
+@pytest.mark.parametrize(
+    ("source", "message"), [({"a": 1}, "single dict"), (b"data_x", "single bytes"), (7, "int is no source of crystals")]
+)
 def test_what_is_no_source(source, message):
     fails(source, message, error=NotACrystalError)
 
@@ -288,6 +291,7 @@ def test_limits_hold_in_other_processes(texts, monkeypatch):
 
 def test_files_that_are_not_there(tmp_path, cifs):
     fails(tmp_path / "x.cif", "There is no file .*x.cif", error=DatasetError)
+    fails(" ", "The source is an empty path", error=DatasetError)
     fails(str(tmp_path / "*.vasp"), r"There is no file .*\*.vasp", error=DatasetError)
     bunch = read([cifs / "a.cif", cifs / "x.cif"])
     assert reasons(bunch) == {None: "there is no such file"}

@@ -104,6 +104,21 @@ def test_crystals_and_texts_in_memory(three, texts):
     check(read(records, target="gap"), three, ["m0", "m1", "m2"])
 
 
+def test_documents_and_entries_with_a_structure(three):
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    entries = [
+        ComputedStructureEntry(crystal, -gap, entry_id=f"mp-{gap}", data={"gap": gap})
+        for crystal, gap in zip(three, GAPS, strict=True)
+    ]
+    check(read(entries, target="data.gap"), three, ["mp-1.5", "mp-0.25", "mp-7.0"], name="data.gap")
+    assert read(entries, target="energy").target.tolist() == [-gap for gap in GAPS]
+
+
+def test_table_of_arrow_in_memory(three):
+    check(read(optimade_table(three), target="gap"), three, ["a", "b", "c"])
+
+
 def test_binary_stream(three, texts):
     content = json.dumps([json.loads(text) for text in texts["json"]]).encode()
     check(read(io.BytesIO(content)), three, ["stream:0", "stream:1", "stream:2"], None)
@@ -186,6 +201,8 @@ def test_csv_of_excel(tmp_path, three, texts):
     )
     (tmp_path / "t.csv").write_text(f"sep=;\r\nid;cif;gap\r\n{rows}", newline="")
     check(read(tmp_path / "t.csv", target="gap"), three, ["a", "b", "c"], [1234.5] * 3)
+    frame = pd.DataFrame({"cif": texts["cif"], "gap": ["1,234.5", "2.5", "-1,234,567.0"]})
+    check(read(frame, target="gap"), three, gaps=[1234.5, 2.5, -1234567.0])
 
 
 def test_csv_with_names_of_files(cifs, three):
