@@ -93,8 +93,7 @@ def fetch_matbench(
 
     References
     ----------
-    Dunn, A. et al. Benchmarking materials property prediction methods: the Matbench test set and Automatminer
-    reference algorithm. npj Computational Materials 6, 138 (2020). doi:10.1038/s41524-020-00406-3
+    A. Dunn et al., npj Comput. Mater. 6, 138 (2020), doi:10.1038/s41524-020-00406-3.
 
     Examples
     --------
@@ -135,8 +134,7 @@ def fetch_matminer(
 
     References
     ----------
-    Ward, L. et al. Matminer: an open source toolkit for materials data mining. Computational Materials Science 152,
-    60-69 (2018). doi:10.1016/j.commatsci.2018.05.018
+    L. Ward et al., Comput. Mater. Sci. 152, 60 (2018), doi:10.1016/j.commatsci.2018.05.018.
 
     Examples
     --------

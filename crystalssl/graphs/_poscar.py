@@ -39,6 +39,7 @@ def read_poscar(text: str) -> CrystalArrays:
     Returns
     -------
     CrystalArrays
+        With positions and lattice in Å, scaled as the second line says.
 
     Raises
     ------

@@ -53,21 +53,7 @@ def timestamp() -> str:
 
 
 def fold_path(folder: Path, task: str, number: int) -> Path:
-    """Return where a finished fold is kept.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the run.
-    task : str
-        Name of the task.
-    number : int
-        The fold, 0 to 4.
-
-    Returns
-    -------
-    pathlib.Path
-    """
+    """Return where a finished fold of a task, number 0 to 4, is kept in the folder of a run."""
     return folder / _FOLDS_NAME / task / f"fold_{number}.json"
 
 
