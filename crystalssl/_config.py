@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
 
-from crystalssl._docstrings import inherit_sections
+from crystalssl._signatures import inherit_sections, whole_signature
 from crystalssl._suggestions import did_you_mean
 
 __all__ = ["Configured", "construct", "source_of", "to_json"]
@@ -35,7 +35,7 @@ class Configured:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
-            cls.__init__.__signature__ = _whole_signature(cls)  # type: ignore[attr-defined]
+            cls.__init__.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
         inherit_sections(cls)
 
     def to_config(self) -> Any:
@@ -74,20 +74,6 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return recorded
-
-
-def _whole_signature(cls: type[Configured]) -> inspect.Signature:
-    """Return the signature of a constructor with the parameters of the base class in the place of ``**``, if it has any."""
-    signature = inspect.signature(cls.__init__)
-    own = dict(signature.parameters)
-    passed_on = next((own.pop(p.name) for p in signature.parameters.values() if p.kind == p.VAR_KEYWORD), None)
-    if passed_on is None:
-        return signature
-    above = [*inspect.signature(super(cls, cls).__init__).parameters.values()]
-    named = [p for p in above if p.name not in own and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    rest = [p for p in above if p.kind == p.VAR_KEYWORD] if named else [passed_on]
-    further = [p.replace(kind=p.KEYWORD_ONLY) for p in named]
-    return signature.replace(parameters=[*own.values(), *further, *rest])
 
 
 def to_json(value: Any) -> Any:

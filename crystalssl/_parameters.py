@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError, Options, StrOptions, make_constraint
 
-from crystalssl._docstrings import inherit_sections
 from crystalssl._registry import Registry
+from crystalssl._signatures import inherit_sections
 from crystalssl._suggestions import did_you_mean
 
 

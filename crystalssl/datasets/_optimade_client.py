@@ -305,7 +305,7 @@ class _PageStore:
 
     def _read(self, path: Path, keys: set[str]) -> dict[str, Any]:
         try:
-            content = json.loads(_files.decompress(_files.read_bounded(path, _files.MAX_DATASET)))
+            content = json.loads(_files.decompress(_files.read_bounded(path, "dataset_bytes")))
             if not isinstance(content, dict) or not keys <= content.keys():
                 raise ValueError(f"{' or '.join(sorted(keys))} missing")
         except (OSError, ValueError) as error:

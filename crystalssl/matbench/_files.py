@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crystalssl._files import MAX_DATASET, decompress, read_bounded, write_atomically
+from crystalssl._files import decompress, read_bounded, write_atomically
 from crystalssl._version import __version__
 from crystalssl.datasets import matbench_folds
 from crystalssl.datasets._registry import load_registry
@@ -276,7 +276,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def _load(path: Path) -> Any:
     try:
-        content = read_bounded(path, MAX_DATASET)
+        content = read_bounded(path, "dataset_bytes")
         return json.loads(decompress(content) if content.startswith(b"\x1f\x8b") else content)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}.") from error
