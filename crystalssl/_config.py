@@ -23,8 +23,8 @@ class Configured:
 
     What has been constructed is not changed afterwards: ``type(x)(**x.config)`` is another one like it.
 
-    A constructor that passes on what it does not know, as ``**shared``, has the parameters of the base class too, and its
-    signature shows them. In a docstring, the line ``%(parameters)s`` stands for their description.
+    A constructor that passes on what it does not know, as ``**shared``, has the parameters of the base class too, and
+    its signature shows them. In a docstring, the line ``%(parameters)s`` stands for their description.
     """
 
     name: ClassVar[str]

@@ -111,7 +111,7 @@ def decompress(content: bytes) -> bytes:
     Raises
     ------
     OSError
-        If it is damaged, or becomes more times larger than `crystalssl.LIMITS.expansion`. The latter is noticed on the way.
+        If it is damaged, or grows more than ``crystalssl.LIMITS.expansion`` times. The latter is noticed on the way.
     """
     compressed, parts, n_bytes = io.BytesIO(content), [], 0
     try:

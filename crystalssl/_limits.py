@@ -11,8 +11,8 @@ __all__ = ["LIMITS", "Limits"]
 class Limits:
     """Limits of what files may hold.
 
-    They keep a file from taking all memory or time. They are the fields of :obj:`crystalssl.LIMITS`, at the moment when a
-    file is read: set them there.
+    They keep a file from taking all memory or time. What counts are the fields of :obj:`crystalssl.LIMITS` when a file
+    is read: set them there.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ class Limits:
         """
         if n_sites > self.sites:
             raise ValueError(
-                f"it holds {n_sites:,} sites, more than the {self.sites:,} of crystalssl.LIMITS.sites; raise that limit "
-                "if the crystal is meant to be that large"
+                f"it holds {n_sites:,} sites, more than the {self.sites:,} of crystalssl.LIMITS.sites; raise that "
+                "limit if the crystal is meant to be that large"
             )
 
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 __all__ = ["inherit_sections", "takes_what", "whole_signature"]
 
@@ -47,7 +47,7 @@ def _names(entry: str) -> set[str]:
 
 
 def whole_signature(cls: type) -> inspect.Signature:
-    """Return the signature of a constructor, with the parameters of the base class in the place of ``**`` if it has any."""
+    """Return the signature of a constructor, with the base class's parameters in the place of ``**`` if it has any."""
     signature = inspect.signature(cls.__init__)  # type: ignore[misc]
     own = dict(signature.parameters)
     passed_on = next((own.pop(p.name) for p in signature.parameters.values() if p.kind == p.VAR_KEYWORD), None)

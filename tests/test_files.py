@@ -23,7 +23,7 @@ def test_content_up_to_the_limit_is_read(tmp_path, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="files that announce no size")
 def test_file_that_announces_no_size_is_bounded(monkeypatch):
     monkeypatch.setattr(LIMITS, "json_bytes", 100)
-    with pytest.raises(OSError, match="maps has more than the 100 bytes of crystalssl.LIMITS.json_bytes"):
+    with pytest.raises(OSError, match=r"maps has more than the 100 bytes of crystalssl.LIMITS.json_bytes"):
         _files.read_bounded("/proc/self/maps", "json_bytes")
 
 

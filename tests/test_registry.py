@@ -287,7 +287,13 @@ def test_listing_warns_of_a_package_that_cannot_be_imported(plugins):
 
 def test_counting_is_silent_and_leaves_the_filters_of_other_threads(plugins, monkeypatch):
     seen = []
-    monkeypatch.setattr(ENCODERS, "_load", lambda found, load=ENCODERS._load: (seen.append(warnings.filters[:]), load(found)))
+    load = ENCODERS._load
+
+    def noting(found):
+        seen.append(list(warnings.filters))
+        load(found)
+
+    monkeypatch.setattr(ENCODERS, "_load", noting)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         filters = list(warnings.filters)

@@ -8,11 +8,11 @@ import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._cif import read_cif
 from crystalssl.graphs._dicts import crystal_from_dict
 from crystalssl.graphs._files import read_file
-from crystalssl._limits import LIMITS
 from crystalssl.graphs._poscar import looks_like_poscar, read_poscar
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_crystal(source: str) -> tuple[Structure | CrystalArrays, list[str]]:
     if "\n" in source:
         data = source.encode()
         if len(data) > LIMITS.bytes:
-            raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes; raise that limit")
+            raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes; raise that")
         return _parse(data, _format_by_content(data))
     name = _COMPRESSED.sub("", os.path.basename(source).lower())
     kinds = (kind for kind, patterns in _NAMES.items() if any(fnmatch(name, pattern) for pattern in patterns))
