@@ -37,7 +37,7 @@ def inherit_sections(cls: type) -> None:
 
 def _entries(doc: str, title: str) -> list[str]:
     """Return what a section describes, one after the other."""
-    section = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n.*\n-+\n|\Z)", doc, re.DOTALL | re.MULTILINE)
+    section = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n[^\n]*\n-+\n|\Z)", doc, re.DOTALL | re.MULTILINE)
     return re.split(r"\n(?=\S)", section[1].rstrip()) if section else []
 
 
