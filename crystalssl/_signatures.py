@@ -53,7 +53,8 @@ def whole_signature(cls: type) -> inspect.Signature:
     passed_on = next((own.pop(p.name) for p in signature.parameters.values() if p.kind == p.VAR_KEYWORD), None)
     if passed_on is None:
         return signature
-    above = [*inspect.signature(super(cls, cls).__init__).parameters.values()]  # type: ignore[misc]
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__[1:] if "__init__" in vars(base))
+    above = [*inspect.signature(constructor).parameters.values()]
     named = [p for p in above if p.name not in own and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     rest = [p for p in above if p.kind == p.VAR_KEYWORD] if named else [passed_on]
     further = [p.replace(kind=p.KEYWORD_ONLY) for p in named]

@@ -79,7 +79,7 @@ class CrystalNet(NeuralNet):
 
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
-        generator = self._randomness and self._randomness.generator
+        generator = self._randomness.generator if self._randomness else None
         return BatchIterator(dataset, self.batch_size, shuffle=training, generator=generator)
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
@@ -153,7 +153,7 @@ class PretrainingNet(CrystalNet):
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Return the loss of a batch; its views are drawn from a generator of their own, on the device."""
         if self.module_.training:
-            generator = self._randomness and self._randomness.generator
+            generator = self._randomness.generator if self._randomness else None
             seed = int(torch.randint(2**62, (), generator=generator))
         else:  # views differ between batches, but not between epochs, so that validation losses can be compared
             seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]))
