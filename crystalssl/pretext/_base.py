@@ -58,6 +58,7 @@ class PretextTask(Configured, nn.Module):
         Returns
         -------
         PretextTask
+            A new one; this one stays a template.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class TwoViews(PretextTask):
         How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None takes those of
         :meth:`default_view`.
     **view_params
-        Parameters of :meth:`default_view`, where `views` is None.
+        `perturbation`, `atom_masking` and `edge_masking` of :meth:`default_view`, where `views` is None.
     """
 
     encoder_name = "cgcnn"
