@@ -251,7 +251,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         names = ("projection_dim", "perturbation", "atom_masking", "edge_masking", "views")
         return _given(**{name: getattr(self, name) for name in names}) | (self.task_params or {})
 
-    def _template(self, y: Any) -> tuple[PretextTask, np.ndarray | None]:
+    def _template(self, y: Any) -> tuple[PretextTask, Any]:
         """Return the task without weights, and the labels that it learns from."""
         task = resolve_task(self.method, **self._task_params())
         labels = task.encode_labels(y)

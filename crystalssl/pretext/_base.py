@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from crystalssl._config import Configured
 from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, RandomPerturbation, resolve_views
 from crystalssl.encoders import Encoded, Encoder
+from crystalssl.pretext._labels import Labels
 
 __all__ = ["PretextTask", "TwoViews", "mlp", "two_views"]
 
@@ -79,8 +80,10 @@ class PretextTask(Configured, nn.Module):
         """Make the layers of the task, as attributes, for what this encoder makes."""
 
     @classmethod
-    def encode_labels(cls, y: Any) -> np.ndarray | None:
+    def encode_labels(cls, y: Any) -> np.ndarray | Labels | None:
         """Return what users give as `y` as an array of shape (n_crystals, n_labels), float32, or None if unused.
+
+        Labels of atoms stand beside those of crystals, in :class:`~crystalssl.pretext._labels.Labels`.
 
         Raises
         ------
