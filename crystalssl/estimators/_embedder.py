@@ -209,7 +209,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         y : array-like of shape (n_crystals,) or (n_crystals, n_properties), default=None
             For methods that learn from labels: surrogate classes of any kind for "spmat-simclr" and "spmat-barlow", -1
             where unknown, for example from :func:`crystalssl.pretext.surrogate_classes`; known properties for "joint",
-            NaN where unknown. Other methods ignore it.
+            NaN where unknown, or a DataFrame of them with the columns "forces" and "virial" (see
+            :class:`crystalssl.pretext.Forces`). Other methods ignore it.
 
         Returns
         -------
