@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
-from stiffness import LABELS
+from forces import FRAMES
 
 from crystalssl import CrystalSSLRegressor
 from crystalssl.encoders import ENCODERS
@@ -31,11 +31,12 @@ DSSL = (
 MATERIALS_PROJECT = (
     "A. Jain et al., Commentary: The Materials Project. APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323."
 )
-CHGNET = (
-    " Those that `benchmarks/stiffness.py` describes are computed with the universal potential CHGNet 0.3.0 "
-    "(BSD-3-Clause; doi:10.1038/s42256-023-00716-3), for 15,264 crystals of up to 20 atoms. CHGNet itself was trained "
-    "on energies, forces, stresses and magnetic moments of relaxations in the Materials Project, those of crystals in "
-    "the evaluation sets among them."
+SEVENNET = (
+    " Energies, forces and virials are computed by `benchmarks/forces.py` with the universal potential SevenNet-0 of "
+    "11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; doi:10.1021/acs.jctc.4c00190), once per frame: a "
+    "crystal of the corpus whose atoms are displaced and whose lattice is strained at random. SevenNet-0 itself was "
+    "trained on energies, forces and stresses of relaxations in the Materials Project, those of crystals in the "
+    "evaluation sets among them."
 )
 # What each method is called, its reference, and what its paper has beside the settings here.
 TWINS_SETTINGS = {
@@ -79,7 +80,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dssl-as": ("DSSL with atomic stiffness", DSSL, DSSL_SETTINGS),
     "mask": ("Masked elements", DSSL, DSSL_SETTINGS),
     "cosine": ("Cosine contrast", DSSL, DSSL_SETTINGS),
-    "joint": ("Joint masking, denoising and property prediction", "", {}),
+    "joint": ("Joint prediction of properties and forces", "", {}),
 }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def write_card(folder: Path, results: Path) -> None:
     epochs = Results(results / "pretraining_epochs.csv", ["weights", "epoch"]).read()
     epochs = epochs[epochs.weights == config["sha256"]].drop_duplicates("epoch", keep="last")
     best = epochs.epoch[epochs.valid_loss.idxmin()] if epochs.valid_loss.notna().any() else epochs.epoch.iloc[-1]
-    labels = ""
+    labels, what = "", "crystals"
     if TASKS[method].needs_labels:
         labels = (
             " Surrogate classes: no band gap, below 2 eV, above 2 eV (PBE), from the same file, with "
@@ -105,15 +106,15 @@ def write_card(folder: Path, results: Path) -> None:
         )
     elif run.labels:
         labels = f" Labels, where known: {run.labels}."
-        if set(run.labels.split("; ")) & set(LABELS):
-            labels += CHGNET
+        if set(run.labels.split("; ")) & set(FRAMES):
+            labels, what = labels + SEVENNET, "frames of crystals"
 
     sections = [
         f"# {name} on {ENCODERS[config['encoder']].__name__}",
         f"The weights behind `CrystalSSLRegressor(pretrain={method!r})` and `PretrainedCrystalEmbedder({method!r})`. "
         "What the method is, and where it departs from its paper, is in `docs/methods.md`.",
         "## Data",
-        f"{run.n_crystals:,} crystals of the Materials Project with {len(config['elements'])} elements, from "
+        f"{run.n_crystals:,} {what} of the Materials Project with {len(config['elements'])} elements, from "
         f"`mp_pretrain.parquet` (sha256 `{run.corpus}`).{labels} Materials Project data are licensed under CC-BY 4.0 "
         "(doi:10.1063/1.4812323); the structures were taken from kdmsit/crysxpp and kdmsit/MEGNet (MIT) and from "
         "SymmetryAdvantage/WyckoffTransformer (Apache-2.0). No reduced formula of the corpus occurs in the sets that "

@@ -3,8 +3,9 @@
     python benchmarks/ablation.py --jobs 2
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
-of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random crystals of the
-corpus for 5 epochs; benchmarks/stiffness.py has to be run before. "elements" finetunes on crystals with oxygen, of
+of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random frames of
+benchmarks/forces.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away one
+part of the network at a time. "elements" finetunes on crystals with oxygen, of
 every set only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows
 and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
 seed to results/ablation.csv, leaves out what is there, and prints tables.
@@ -33,11 +34,12 @@ from _common import (
     weights_sha256,
 )
 from _sets import UNITS, Sets, n_atoms_of
-from pretrain import JOINT, PROPERTIES, SETTINGS, corpus_graphs, known_properties
-from stiffness import LABELS
+from forces import FRAMES
+from pretrain import JOINT, PROPERTIES, SETTINGS, frames_of
 from study import learn
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl.encoders import GatedGCN
 
 KEYS = ["table", "variant", "task", "seed", "settings", "weights"]
 SETS = ["phonons", "jdft2d", "log10 K", "perovskites", "band gap"]
@@ -60,21 +62,35 @@ FINETUNING: dict[str, Changes] = {
     "no weight decay": {"weight_decay": 0.0},
     "mean readout": {"readout": "mean"},
     "all layers": {"pooled_layers": "all"},
+    "no cell features": {"cell_features": False},
+    "ensemble of five": {"ensemble_size": 5},
+}
+FROM_SCRATCH: dict[str, Changes] = {
+    FULL: {"pretrain": None},
+    "no cell features": {"pretrain": None, "cell_features": False},
+    "no angles": {"pretrain": None, "encoder": GatedGCN(l_max=0)},
+    "neither": {"pretrain": None, "encoder": GatedGCN(l_max=0), "cell_features": False},
 }
 # Parameters of the embedder, and the labels that it sees.
+SELF_SUPERVISED = {"mask_weight": 0.3, "denoise_weight": 0.3}
 PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {
     FULL: ({}, JOINT),
     SCRATCH: None,
-    "no labels": ({}, []),
+    "masking and denoising, no labels": ({"task_params": SELF_SUPERVISED}, []),
     "labels of the database only": ({}, PROPERTIES),
-    "stiffness only": ({}, LABELS),
-    "all of both": ({}, PROPERTIES + LABELS),
+    "forces and virials only": ({}, ["forces", "virial"]),
+    "no forces": ({}, [name for name in JOINT if name != "forces"]),
+    "no virials": ({}, [name for name in JOINT if name != "virial"]),
+    "no energies": ({}, [name for name in JOINT if name != "energy"]),
+    "all labels of both": ({}, PROPERTIES + FRAMES),
+    "masking and denoising too": ({"task_params": SELF_SUPERVISED}, JOINT),
+    "no angles": ({"encoder_params": {"l_max": 0}}, JOINT),
     "128 wide": ({"hidden_dim": 128}, JOINT),
-    "no masking": ({"task_params": {"mask_weight": 0}}, JOINT),
-    "no denoising": ({"task_params": {"denoise_weight": 0}}, JOINT),
 }
+SETTINGS_OF = {"finetuning": FINETUNING, "scratch": FROM_SCRATCH}
 TABLES: dict[str, list[str]] = {  # the first variant is what the others are compared with
     "finetuning": list(FINETUNING),
+    "scratch": list(FROM_SCRATCH),
     "pretraining": list(PRETRAINING),
     "elements": ["random corpus", SCRATCH, "corpus without oxygen"],
 }
@@ -86,6 +102,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=UNITS, default=SETS, metavar="SET", help=f"{list(UNITS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
+    parser.add_argument("--work", type=Path, default=CACHE, help="of benchmarks/forces.py (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     add_settings(parser)
     options = parser.parse_args()
@@ -102,7 +119,7 @@ def main() -> None:
 
 def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:
     """Add the missing rows of a table."""
-    sources, sets = sources_of(table, options.data), Sets(options.data)
+    sources, sets = sources_of(table, options.data, options.work), Sets(options.data)
     calls = []
     for seed, task, variant in itertools.product(options.seeds, options.sets, TABLES[table]):
         source = sources[variant]
@@ -114,41 +131,40 @@ def measure(table: str, settings: str, options: argparse.Namespace, results: Res
             rows = np.flatnonzero(n_atoms_of(graphs, [OXYGEN]))
             graphs, y = graphs[rows], y[rows]
         changes = [*options.set, ("pretrain", source)]
-        if table == "finetuning":
-            changes += FINETUNING[variant].items()
+        if table in SETTINGS_OF:
+            changes += SETTINGS_OF[table][variant].items()
         calls.append(joblib.delayed(learn)({**row, "method": "joint", "size": SIZE}, (graphs, y), changes))
     run_all(calls, results, options.jobs)
 
 
-def sources_of(table: str, data: Path) -> dict[str, Any]:
+def sources_of(table: str, data: Path, work: Path) -> dict[str, Any]:
     """Return what each variant of a table finetunes, pretrained if it is not in the work folder."""
-    if table == "finetuning":
-        return {variant: changes.get("pretrain", "joint") for variant, changes in FINETUNING.items()}
+    if table in SETTINGS_OF:
+        return {variant: changes.get("pretrain", "joint") for variant, changes in SETTINGS_OF[table].items()}
     path = data_file(data, "mp_pretrain.parquet")
     corpus = sha256(path)
-    graphs = corpus_graphs(path, corpus, CACHE, "gatedgcn")
+    graphs, labels = frames_of(path, corpus, work, "gatedgcn")
     order = np.random.default_rng(0).permutation(len(graphs))
     rows = order[:N_CRYSTALS]
-    labels = known_properties(path, corpus, CACHE, PROPERTIES + LABELS)
     if table == "elements":
         others = order[n_atoms_of(graphs, [OXYGEN])[order] == 0][:N_CRYSTALS]
         return {
-            "random corpus": weights(graphs[rows], labels.iloc[rows][JOINT], {}),
+            "random corpus": weights(work, graphs[rows], labels.iloc[rows][JOINT], {}),
             SCRATCH: None,
-            "corpus without oxygen": weights(graphs[others], labels.iloc[others][JOINT], {}),
+            "corpus without oxygen": weights(work, graphs[others], labels.iloc[others][JOINT], {}),
         }
     return {
-        variant: None if part is None else weights(graphs[rows], labels.iloc[rows][part[1]], part[0])
+        variant: None if part is None else weights(work, graphs[rows], labels.iloc[rows][part[1]], part[0])
         for variant, part in PRETRAINING.items()
     }
 
 
-def weights(graphs: CrystalGraphs, labels: pd.DataFrame, changes: Changes) -> Path:
+def weights(work: Path, graphs: CrystalGraphs, labels: pd.DataFrame, changes: Changes) -> Path:
     """Return the folder of weights pretrained on these crystals and whatever labels there are."""
     embedder = PretrainedCrystalEmbedder("joint", weights=None, random_state=0, device="cpu", verbose=1)
     embedder.set_params(**{**SETTINGS["joint"], "max_epochs": N_EPOCHS, **changes})
-    y = labels.to_numpy() if labels.shape[1] else None
-    folder = CACHE / f"ablation-{joblib.hash([graphs, y, settings_id(embedder)])[:16]}"
+    y = labels if labels.shape[1] else None
+    folder = work / f"ablation-{joblib.hash([graphs, y, settings_id(embedder)])[:16]}"
     if not folder.exists():
         embedder.fit(graphs, y).save_pretrained(folder, card="")
     return folder

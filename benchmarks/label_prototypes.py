@@ -19,18 +19,31 @@ soon as it is known, and goes on where it was interrupted. 288 crystals take hal
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stiffness import GPA, SHEAR, SHEARS, STRAIN, THZ, changed
 
 from crystalssl.datasets import load_prototypes
 
 FILE = Path(__file__).resolve().parents[1] / "crystalssl" / "datasets" / "prototypes.csv"
 COLUMNS = ["aflow", "formula", "bulk_modulus", "shear_modulus", "highest_frequency"]
+STRAIN, SHEAR = 0.03, 0.06  # relative; the latter a Frobenius norm
+GPA = 160.21766  # in one eV/Å³
+THZ = 15.633302  # √(eV/Å²/u) / 2π
+# A basis of the strains that leave the volume as it is.
+SHEARS = SHEAR * np.array(
+    [
+        np.diag([1, -1, 0]) / np.sqrt(2),
+        np.diag([1, 1, -2]) / np.sqrt(6),
+        np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]) / np.sqrt(2),
+        np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]]) / np.sqrt(2),
+        np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]]) / np.sqrt(2),
+    ]
+)
 STEP = 0.01  # Å
 WAVENUMBER = 33.35641  # 1/cm in one THz
 MAX_ATOMS = 20
@@ -97,6 +110,14 @@ def highest_frequency(model: Any, graph: Any, structure: Any) -> float:
     mass = np.repeat([float(element.atomic_mass) for element in structure.species], 3)
     dynamical = (hessian + hessian.T) / 2 / np.sqrt(np.outer(mass, mass))
     return float(THZ * WAVENUMBER * np.sqrt(max(np.linalg.eigvalsh(dynamical)[-1], 0.0)))
+
+
+def changed(graph: Any, strain: np.ndarray, move: np.ndarray) -> Any:
+    """Return a graph with the same edges of a crystal that is strained and whose atoms are displaced."""
+    graph = copy.copy(graph)
+    graph.lattice = graph.lattice @ graph.lattice.new_tensor(np.eye(3) + strain)
+    graph.atom_frac_coord = graph.atom_frac_coord + graph.lattice.new_tensor(move)
+    return graph
 
 
 if __name__ == "__main__":

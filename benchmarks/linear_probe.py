@@ -12,7 +12,7 @@ per target and method to results/linear_probe.csv, leaves out what is there, and
     python benchmarks/linear_probe.py --methods chgnet
 
 adds what a universal potential knows, the mean, highest and lowest values of the atom vectors of CHGNet 0.3.0, whose
-labels include energies of these very crystals; benchmarks/stiffness.py says how to install it.
+labels include energies of these very crystals; benchmarks/label_prototypes.py says how to install it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     python benchmarks/pretrain.py barlow --set max_epochs=30 learning_rate=5e-4 --output /tmp/weights
     python benchmarks/pretrain.py barlow cdssl joint --card-only    # after other benchmarks have written results
 
-`joint` learns from labels that benchmarks/stiffness.py has computed before, beside those of the database; --labels has
-it learn from others, such as those of the database alone:
+`joint` learns from energies, forces and virials that benchmarks/forces.py has computed before, beside labels of the
+database. Its corpus are then the frames of forces.py, crystals whose atoms are displaced; --labels has it learn from
+others, such as those of the database alone, of the crystals as they are:
 
     python benchmarks/pretrain.py joint --set max_epochs=20 --output /tmp/weights \\
         --labels formation_energy_per_atom band_gap efermi total_magnetization e_above_hull
@@ -30,50 +31,75 @@ import pandas as pd
 import torch
 from _cards import write_card
 from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
-from stiffness import LABELS, read_stiffness
+from forces import FRAMES, rattled, read_frames
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl.datasets import read_optimade_parquet
+from crystalssl.graphs import N_ELEMENTS
 from crystalssl.pretext import TASKS, surrogate_classes
 
 PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
 # What `joint` predicts; benchmarks/ablation.py compares with other choices.
-JOINT = ["formation_energy_per_atom", "band_gap", "log10 K", "log10 G", "log10 frequency", "log10 stiffest"]
+JOINT = ["formation_energy_per_atom", "band_gap", "energy", "forces", "virial"]
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "joint": {"max_epochs": 30, "batch_size": 64},
+    "joint": {"max_epochs": 36, "batch_size": 64, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
 }
 
 
-def corpus_graphs(path: Path, corpus: str, work: Path, encoder: str) -> CrystalGraphs:
-    """Return the graphs of the corpus, from the work folder if they are there."""
+def corpus_graphs(
+    path: Path, corpus: str, work: Path, encoder: str, frames: pd.DataFrame | None = None
+) -> CrystalGraphs:
+    """Return the graphs of the corpus, or of frames of its crystals, from the work folder if they are there."""
     transformer = CrystalGraphTransformer(encoder=encoder, verbose=1).fit()
-    folder = work / f"graphs-{joblib.hash([corpus, transformer.recipe_.to_dict()])[:16]}"
+    which = [] if frames is None else [frames.row.to_numpy(), frames.frame.to_numpy()]
+    folder = work / f"graphs-{joblib.hash([corpus, transformer.recipe_.to_dict(), *which])[:16]}"
     if not folder.exists():
         print(f"building the graphs of {path}")
-        graphs = transformer.transform(read_optimade_parquet(path, columns=[]).data)
+        structures = read_optimade_parquet(path, columns=[]).data
+        if frames is not None:
+            structures = [rattled(structures[row], row, frame) for row, frame in zip(*which, strict=True)]
+        graphs = transformer.transform(structures)
         with contextlib.suppress(FileExistsError):  # of a run beside this one
             graphs.save(folder)
     return CrystalGraphs.load(folder)
 
 
-def labels_of(method: str, path: Path, corpus: str, options: Any) -> np.ndarray | None:
-    """Return what a method learns from beside the structures."""
+def frames_of(
+    path: Path, corpus: str, work: Path, encoder: str, numbers: list[int] | None = None
+) -> tuple[CrystalGraphs, pd.DataFrame]:
+    """Return the frames of benchmarks/forces.py, all or those of some numbers, and all their labels."""
+    read = read_frames(work, corpus)
+    frames = pd.DataFrame({name: read[name] for name in ("row", "frame", "energy")})
+    frames["forces"] = np.split(read["forces"], read["offsets"][1:-1])
+    frames["stress"] = list(read["stress"])
+    if numbers is not None:
+        frames = frames[frames.frame.isin(numbers)].reset_index(drop=True)
+    graphs = corpus_graphs(path, corpus, work, encoder, frames)
+    volumes = abs(np.linalg.det(graphs.lattice)) / np.diff(graphs.atom_offsets)
+    frames["virial"] = [stress * volume for stress, volume in zip(frames.stress, volumes, strict=True)]
+    # Energies are relative to those of the elements, a least-squares fit of the energies by the compositions.
+    counts = np.zeros((len(graphs), N_ELEMENTS + 1))
+    np.add.at(counts, (np.repeat(np.arange(len(graphs)), np.diff(graphs.atom_offsets)), graphs.atomic_numbers), 1)
+    fractions = counts / counts.sum(axis=1, keepdims=True)
+    frames["energy"] -= fractions @ np.linalg.lstsq(fractions, frames.energy, rcond=None)[0]
+    known = known_properties(path).loc[frames.row].reset_index(drop=True)
+    return graphs, pd.concat([known, frames[FRAMES]], axis=1)
+
+
+def labels_of(method: str, path: Path, names: list[str]) -> Any:
+    """Return what a method learns from beside the crystals as they are."""
     if TASKS[method].needs_labels:
         return surrogate_classes("gap", band_gap=pd.read_parquet(path, columns=["band_gap"]).band_gap)
-    if TASKS[method].n_labels_param is not None:
-        return known_properties(path, corpus, options.work, options.labels).to_numpy(float)
-    return None
+    return None if TASKS[method].n_labels_param is None else known_properties(path)[names]
 
 
-def known_properties(path: Path, corpus: str, work: Path, names: list[str]) -> pd.DataFrame:
-    """Return properties of the crystals of the corpus, some of `PROPERTIES` and of the labels of stiffness.py."""
+def known_properties(path: Path) -> pd.DataFrame:
+    """Return the properties of the crystals of the corpus, `PROPERTIES`."""
     frame = pd.read_parquet(path, columns=[*PROPERTIES, "species_at_sites"])
     frame["total_magnetization"] = frame.total_magnetization.abs() / frame.species_at_sites.map(len)
-    if set(names) & set(LABELS):
-        frame = frame.join(read_stiffness(work, corpus))
-    return frame[names]
+    return frame[PROPERTIES]
 
 
 def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
@@ -81,11 +107,16 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
     embedder = PretrainedCrystalEmbedder(method, weights=None, random_state=options.seed, device=options.device)
     embedder.set_params(**SETTINGS.get(method, {}))
     embedder.set_params(**dict(options.set))
-    graphs = corpus_graphs(path, corpus, options.work, embedder.encoder or TASKS[method].encoder_name)
-    labels = labels_of(method, path, corpus, options)
+    encoder = embedder.encoder or TASKS[method].encoder_name
+    if TASKS[method].n_labels_param is not None and set(options.labels) & set(FRAMES):
+        graphs, labels = frames_of(path, corpus, options.work, encoder, options.frames)
+        labels = labels[options.labels]
+    else:
+        graphs, labels = corpus_graphs(path, corpus, options.work, encoder), labels_of(method, path, options.labels)
     if options.limit is not None:  # a random part, for files are often sorted
         rows = np.random.default_rng(0).permutation(len(graphs))[: options.limit]
-        graphs, labels = graphs[rows], None if labels is None else labels[rows]
+        graphs = graphs[rows]
+        labels = labels.iloc[rows] if isinstance(labels, pd.DataFrame) else None if labels is None else labels[rows]
     settings = {name: value for name, value in embedder.get_params().items() if name not in ("method", "device")}
     run = joblib.hash([method, corpus, len(graphs), labels, settings])[:8]
     embedder.set_params(checkpoint=options.work / f"{method}-{run}.checkpoint", verbose=1)
@@ -143,9 +174,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="pretrain on this many random crystals of the corpus")
     parser.add_argument(
-        "--labels", nargs="+", choices=[*PROPERTIES, *LABELS], default=JOINT, metavar="LABEL",
-        help=f"what joint predicts, of {[*PROPERTIES, *LABELS]} (default: %(default)s)",
+        "--labels", nargs="+", choices=[*PROPERTIES, *FRAMES], default=JOINT, metavar="LABEL",
+        help=f"what joint predicts, of {[*PROPERTIES, *FRAMES]} (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--frames", nargs="+", type=int, help="numbers of the frames of each crystal (default: all)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=CACHE, help="for graphs and checkpoints (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "crystalssl" / "weights", help="for the weights folders")

@@ -59,6 +59,12 @@ def test_dir_lists_everything():
     assert result.stdout.strip() == "set()", result.stderr
 
 
+def test_limits_are_one_object_whose_fields_are_known():
+    assert crystalssl.LIMITS is crystalssl.graphs.LIMITS
+    with pytest.raises(AttributeError, match="side"):
+        crystalssl.LIMITS.side = 5  # a misspelt limit would be set without a word
+
+
 def test_version_is_the_installed_one():
     from importlib.metadata import version
 

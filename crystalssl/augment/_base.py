@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from crystalssl._config import Configured
+from crystalssl._geometry import edge_vectors
 
 __all__ = ["Augmentation", "Compose", "recompute_distances", "shallow_copy"]
 
@@ -68,11 +69,7 @@ def recompute_distances(batch: Batch) -> Tensor:
     -------
     Tensor of shape (n_edges,)
     """
-    neighbors, centers = batch.edge_index
-    # Lattice translations per edge: few images differ from zero, but a matrix product per edge beats finding them.
-    shifts = torch.bmm(batch.image[:, None, :], batch.cell.index_select(0, batch.batch[centers]))[:, 0]
-    vectors = batch.pos.index_select(0, neighbors).add_(shifts).sub_(batch.pos.index_select(0, centers))
-    return torch.linalg.vector_norm(vectors, dim=1)
+    return torch.linalg.vector_norm(edge_vectors(batch), dim=1)
 
 
 def shallow_copy(batch: Batch, **replaced: Any) -> Batch:

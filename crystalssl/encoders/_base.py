@@ -133,6 +133,9 @@ class Encoder(Configured, Layer):
     """Whether an edge counts less in the readout the closer it is to being cut off, by ``batch.edge_weight``. Without
     that, as in the networks of the papers, predictions jump where a neighbour comes into the graph."""
 
+    implied_config: ClassVar[dict[str, Any]] = {}
+    """What a stored config means that lacks a parameter, for it was written before there was one."""
+
     config: dict[str, Any]
     node_dim: int
     edge_dim: int | None
@@ -160,7 +163,12 @@ class Encoder(Configured, Layer):
         self.kernels = kernels
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "config": current_config(state["config"])})
+        super().__setstate__({**state, "config": self.current_config(state["config"])})
+
+    @classmethod
+    def current_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Return a stored config with the names and all the parameters of this version."""
+        return {**cls.implied_config, **current_config(config)}
 
     def set_widths(self, node_dims: list[int], edge_dim: int | None = None, state_dim: int = 0) -> None:
         """Say how wide the outputs of the layers are; the readout follows from it.

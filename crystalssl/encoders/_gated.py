@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crystalssl.encoders._kernels import edge_gated_conv
-from crystalssl.encoders._layers import Layer, Topology, fast_form
+from crystalssl.encoders._layers import Layer, Topology, beside, fast_form
 
 __all__ = ["EdgeGatedConv"]
 
@@ -27,21 +27,29 @@ class EdgeGatedConv(Layer):
         Width of the vectors of nodes and edges.
     updates_edges : bool, default=True
         If not, the edges' vectors are returned as they came.
+    extra_dim : int, default=0
+        Number of further features of nodes and of edges, which A, B, U, V and C read beside their vectors.
     """
 
     epsilon = 1e-6
     """Keeps the mean of no neighbours at zero."""
 
-    def __init__(self, hidden_dim: int, updates_edges: bool = True):
+    def __init__(self, hidden_dim: int, updates_edges: bool = True, extra_dim: int = 0):
         super().__init__()
-        self.nodes = nn.Linear(hidden_dim, 4 * hidden_dim)  # A, B, V and U of the equations, in one product
-        self.edge = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        # A, B, V and U of the equations, in one product
+        self.nodes = nn.Linear(hidden_dim + extra_dim, 4 * hidden_dim)
+        self.edge = nn.Linear(hidden_dim + extra_dim, hidden_dim, bias=False)
         self.node_norm = nn.LayerNorm(hidden_dim)
         self.edge_norm = nn.LayerNorm(hidden_dim) if updates_edges else None
 
     @fast_form(edge_gated_conv)
     def forward(
-        self, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor | None = None
+        self,
+        x: Tensor,
+        edges: Tensor,
+        topology: Topology,
+        envelope: Tensor | None = None,
+        extra: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Update the vectors of the nodes, and those of the edges.
 
@@ -52,10 +60,12 @@ class EdgeGatedConv(Layer):
         topology : Topology
         envelope : Tensor of shape (n_edges, 1) or None, default=None
             None stands for ones.
+        extra : pair of Tensor or None, default=None
+            Further features of the nodes, (n_nodes, extra_dim), and of the edges, (n_edges, extra_dim).
         """
         i, j = topology.centers, topology.neighbors
-        a, b, v, u = self.nodes(x).chunk(4, dim=1)
-        m = a[i] + b[j] + self.edge(edges)
+        a, b, v, u = self.nodes(beside(x, extra, 0)).chunk(4, dim=1)
+        m = a[i] + b[j] + self.edge(beside(edges, extra, 1))
         w = torch.sigmoid(m) if envelope is None else torch.sigmoid(m) * envelope
         h = topology.sum(w * v[j]) / (topology.sum(w) + self.epsilon)
         x = x + F.silu(self.node_norm(u + h))

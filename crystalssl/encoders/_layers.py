@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-__all__ = ["KERNELS", "BatchNorm", "Layer", "Topology", "fast_form", "gaussian_expansion"]
+__all__ = ["KERNELS", "BatchNorm", "Layer", "Topology", "beside", "fast_form", "gaussian_expansion"]
 
 KERNELS = ("fast", "plain")
 """The two forms of a layer."""
@@ -127,3 +127,8 @@ def once_per_value(embed: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Ten
         return embed(self, distinct).index_select(0, which)
 
     return forward
+
+
+def beside(x: Tensor, extra: tuple[Tensor, Tensor] | None, which: int) -> Tensor:
+    """Return vectors with further features beside them, where there are any."""
+    return x if extra is None else torch.cat([x, extra[which]], dim=1)

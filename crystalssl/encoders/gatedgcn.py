@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from crystalssl.encoders._angles import AngularSums, BondAngles
 from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
 from crystalssl.encoders._layers import Topology, gaussian_expansion, once_per_value
@@ -25,9 +27,13 @@ class GatedGCN(Encoder):
     For every edge from neighbour j to centre i of length d,
 
     - ``f_ij = g_ij (1 + cos(π d / 8 Å)) / 2``,
-    - ``m_ij = A x_i + B x_j + C e_ij`` and ``w_ij = σ(m_ij) f_ij``,
-    - ``h_i = Σ_j w_ij V x_j / (Σ_j w_ij + ε)``,
-    - ``x_i ← x_i + SiLU(LN(U x_i + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
+    - ``a_ij = (R e_ij) (1 + S x_j) f_ij``, ``s_ij^l = Σ_k a_ik P_l(cos θ_jik)`` and ``p_i^l = Σ_j a_ij s_ij^l``,
+    - ``m_ij = A (x_i, p_i) + B (x_j, p_j) + C (e_ij, s_ij)`` and ``w_ij = σ(m_ij) f_ij``,
+    - ``h_i = Σ_j w_ij V (x_j, p_j) / (Σ_j w_ij + ε)``,
+    - ``x_i ← x_i + SiLU(LN(U (x_i, p_i) + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
+
+    The sums s and p over the angles θ between bonds, with the Legendre polynomials of degree l = 1 … `l_max`, tell
+    crystals apart whose distances are alike. They cover all pairs of bonds of an atom at the cost of single bonds.
 
     Layer normalisation, unlike batch normalisation, leaves crystals of a batch independent of each other. The envelope
     f lets a neighbour fade out before it is cut off: g is 1 up to the twelfth neighbour of i and falls smoothly to 0
@@ -42,6 +48,10 @@ class GatedGCN(Encoder):
         Width of the atoms' and the edges' vectors.
     n_layers : int, default=4
         Number of convolutions.
+    l_max : int, default=4
+        Largest degree of the Legendre polynomials. 0 leaves angles out.
+    angular_channels : int, default=16
+        Number of the weights a of an edge.
     readout : {"mean+max+min", "mean", "set2set", "attention"}, default="mean+max+min"
         How atoms and edges are pooled into crystals.
     pooled_layers : {"last", "all"}, default="last"
@@ -53,6 +63,7 @@ class GatedGCN(Encoder):
     ----------
     X. Bresson and T. Laurent, Residual gated graph ConvNets (2017), arXiv:1711.07553.
     V. P. Dwivedi et al., J. Mach. Learn. Res. 24, 43 (2023), arXiv:2003.00982.
+    R. Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104.
 
     Examples
     --------
@@ -74,6 +85,7 @@ class GatedGCN(Encoder):
     gentle_finetuning = True
     pools_edges = True
     fades_edges = True
+    implied_config: ClassVar = {"l_max": 0}
 
     element_features: Tensor
     gaussian_centers: Tensor
@@ -82,6 +94,8 @@ class GatedGCN(Encoder):
         self,
         hidden_dim: int = 64,
         n_layers: int = 4,
+        l_max: int = 4,
+        angular_channels: int = 16,
         readout: str = "mean+max+min",
         pooled_layers: str = "last",
         kernels: str = "fast",
@@ -96,7 +110,12 @@ class GatedGCN(Encoder):
         # Small at first: what an element is like comes from its properties, until training finds what they leave out.
         nn.init.normal_(self.elements.weight, std=0.1)
         self.lengths = nn.Linear(_N_GAUSSIANS, hidden_dim)
-        self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim) for _ in range(n_layers))
+        self.l_max = l_max
+        self.angular = nn.ModuleList(
+            AngularSums(hidden_dim, angular_channels, l_max) for _ in range(n_layers if l_max else 0)
+        )
+        extra_dim = l_max * angular_channels
+        self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim, extra_dim=extra_dim) for _ in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
 
     @once_per_value
@@ -111,7 +130,9 @@ class GatedGCN(Encoder):
         envelope = (0.5 * batch.edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * distance)))[:, None]
         edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
-        for conv in self.convs:
-            node, edges = conv(nodes[-1], edges, topology, envelope)
+        angles = BondAngles.of(batch, topology, self.l_max) if self.angular else None
+        for conv, angular in itertools.zip_longest(self.convs, self.angular):
+            extra = angular and angular(nodes[-1], edges, topology, envelope, angles)
+            node, edges = conv(nodes[-1], edges, topology, envelope, extra)
             nodes.append(node)
         return LayerOutputs(nodes, edges)

@@ -37,7 +37,17 @@ from crystalssl.training._seeding import derive_seed, seeded
 
 __all__ = ["FinetunedEstimator"]
 
-BUILT_IN = ("encoder", "pretrain", "readout", "pooled_layers", "head_dim", "dropout", "standardize", "target_transform")
+BUILT_IN = (
+    "encoder",
+    "pretrain",
+    "readout",
+    "pooled_layers",
+    "cell_features",
+    "head_dim",
+    "dropout",
+    "standardize",
+    "target_transform",
+)
 """Parameters that are part of a network, or of the scale that it was trained on."""
 
 ENOUGH_LABELS = 1000
@@ -68,6 +78,8 @@ class FinetunedEstimator(CrystalEstimator):
     pooled_layers : {"all", "last"} or None, default=None
         Whose outputs are pooled. "all" puts those of all layers side by side: the head then sees what an atom is,
         beside what surrounds it. "last" takes those of the last layer. None takes what the encoder declares.
+    cell_features : bool, default=True
+        Whether the head also sees :func:`crystalssl.graphs.cell_features`, standardised over the training crystals.
     head_dim : int, default=128
         Width of the hidden layer between the vector of a crystal and the prediction.
     dropout : float, default=0.0
@@ -140,6 +152,7 @@ class FinetunedEstimator(CrystalEstimator):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **CrystalEstimator._parameter_constraints,
         "pretrain": [str, os.PathLike, HasMethods(["fit", "transform"]), None],
+        "cell_features": ["boolean"],
         "head_dim": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "freeze_encoder": ["boolean"],
@@ -159,6 +172,7 @@ class FinetunedEstimator(CrystalEstimator):
     encoder: str | None = None
     readout: str | None = None
     pooled_layers: str | None = None
+    cell_features: bool = True
     head_dim: int = 128
     dropout: float = 0.0
     standardize: bool | None = None
@@ -366,7 +380,14 @@ class FinetunedEstimator(CrystalEstimator):
         """Return a network before training; its head may see vectors on the scale of the training crystals."""
         with seeded(seed):
             encoder = source.build(readout=self.readout, pooled_layers=self.pooled_layers)
-            module = PropertyNetwork(encoder, n_outputs, self.head_dim, self.dropout, self.freeze_encoder)
+            module = PropertyNetwork(
+                encoder,
+                n_outputs,
+                self.head_dim,
+                self.dropout,
+                self.freeze_encoder,
+                training.cell_features[training.indices] if self.cell_features else None,
+            )
         if source.is_gentle if self.standardize is None else self.standardize:
             module.standardize(infer(encoder, training, device, self.precision))
         return module
@@ -386,7 +407,8 @@ class FinetunedEstimator(CrystalEstimator):
         if hasattr(self, "trained_elements_"):  # files of version 0.1 do not say
             warn_of_unseen_elements(graphs, set(self.trained_elements_.tolist()), stacklevel=4)
         device = resolve_device(self.device)
-        outputs = (infer(net.module_, CrystalDataset(graphs), device, self.precision) for net in self.nets_)
+        dataset = CrystalDataset(graphs)
+        outputs = (infer(net.module_, dataset, device, self.precision) for net in self.nets_)
         return np.stack([self.target_.restore(output) for output in outputs])
 
 

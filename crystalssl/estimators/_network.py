@@ -32,7 +32,7 @@ would be thousands of such deviations.
 
 
 class PropertyNetwork(nn.Module):
-    """An encoder with a multilayer perceptron on top.
+    """An encoder with a multilayer perceptron on top, which also sees what the cell says of the crystal.
 
     Parameters
     ----------
@@ -46,19 +46,43 @@ class PropertyNetwork(nn.Module):
         Before each of the two layers of the head.
     freeze_encoder : bool
         Keep the encoder as it is: neither its weights nor its batch statistics change.
+    cell_features : ndarray of shape (n_crystals, n_features) or None, default=None
+        Features of the cells of the training crystals, which give their scale. None leaves cells out.
     """
 
-    def __init__(self, encoder: Encoder, n_targets: int, head_dim: int, dropout: float, freeze_encoder: bool):
+    reads_cell = True
+    """Whether batches must have the field ``cell_features``."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        n_targets: int,
+        head_dim: int,
+        dropout: float,
+        freeze_encoder: bool,
+        cell_features: np.ndarray | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
+        self.vectors: nn.Module = nn.Identity()
+        self.reads_cell = cell_features is not None
+        n_features = 0
+        if cell_features is not None:
+            self.cell = Standardization(cell_features)
+            n_features = cell_features.shape[1]
         self.head = nn.Sequential(
             Dropout(dropout),
-            nn.Linear(encoder.graph_dim, head_dim),
+            nn.Linear(encoder.graph_dim + n_features, head_dim),
             nn.SiLU(),
             Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
         self.freeze(freeze_encoder)
+
+    def __setstate__(self, state: dict) -> None:
+        # Networks of version 0.1 standardise vectors in the head, and know nothing of the cell.
+        super().__setstate__({"reads_cell": False, **state})
+        self._modules.setdefault("vectors", nn.Identity())
 
     def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
         """Decide whether training leaves the encoder as it is."""
@@ -68,12 +92,15 @@ class PropertyNetwork(nn.Module):
 
     def standardize(self, vectors: np.ndarray) -> PropertyNetwork:
         """Have the head see the encoder's vectors on the scale that `vectors`, (n_crystals, graph_dim), give it."""
-        self.head.insert(0, Standardization(vectors))
+        self.vectors = Standardization(vectors)
         return self
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_crystals, n_targets)."""
-        return self.head(self.encoder(batch).graph)
+        vectors = self.vectors(self.encoder(batch).graph)
+        if self.reads_cell:
+            vectors = torch.cat([vectors, self.cell(batch.cell_features)], dim=1)
+        return self.head(vectors)
 
     def train(self, mode: bool = True) -> PropertyNetwork:
         """Set the mode of all but a frozen encoder."""
@@ -124,7 +151,8 @@ def infer(module: nn.Module, dataset: CrystalDataset, device: str, precision: st
     module.eval()
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
-        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE):
+        with_cell = getattr(module, "reads_cell", False)
+        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell):
             output = module(batch.to(device))
             output = output.graph if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

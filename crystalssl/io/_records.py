@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crystalssl._limits import LIMITS
 from crystalssl._optimade import LAYOUT
-from crystalssl.graphs import LIMITS
 from crystalssl.io._rows import File, Row, Text, Unknown, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile, id_of
 
@@ -246,7 +246,7 @@ def _rank(name: str) -> int:
 def _decoded(text: str) -> Any:
     """Return a dict that is written as JSON, or as Python prints it."""
     if len(text) > LIMITS.bytes:
-        raise Unusable(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.graphs.LIMITS.bytes")
+        raise Unusable(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes")
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -15,6 +15,7 @@ from crystalssl.pretext.composite import Composite
 from crystalssl.pretext.cosine import CosineContrast
 from crystalssl.pretext.denoise import DistanceDenoising
 from crystalssl.pretext.dssl import DSSL, DSSLStiffness, DSSLValence
+from crystalssl.pretext.forces import Forces
 from crystalssl.pretext.joint import Joint, KnownProperties
 from crystalssl.pretext.mask import MaskedElements
 from crystalssl.pretext.microproperties import AtomicStiffness, ValenceElectrons, atomic_stiffness
@@ -34,6 +35,7 @@ __all__ = [
     "DSSLStiffness",
     "DSSLValence",
     "DistanceDenoising",
+    "Forces",
     "Joint",
     "KnownProperties",
     "MaskedElements",

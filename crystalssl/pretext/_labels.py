@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-__all__ = ["SURROGATES", "encode_classes", "encode_properties", "surrogate_classes"]
+__all__ = [
+    "SURROGATES",
+    "Labels",
+    "encode_classes",
+    "encode_labels",
+    "encode_properties",
+    "mean_where",
+    "surrogate_classes",
+]
 
 SURROGATES = ("metal", "magnetic", "gap")
+FORCES, VIRIAL = "forces", "virial"
+"""Columns whose items are arrays: one vector per atom, and a tensor per crystal."""
+
+
+class Labels(NamedTuple):
+    """Labels of crystals and of their atoms, as tasks learn them."""
+
+    crystals: np.ndarray | None
+    """Of shape (n_crystals, n_properties), or n_properties + 9 with virials; float32, NaN where unknown."""
+    atoms: np.ndarray | None = None
+    """Forces of shape (n_atoms, 3), float32, NaN where unknown."""
+    counts: np.ndarray | None = None
+    """Atoms of each crystal for which forces were given."""
+    n_properties: int = 0
 
 
 def surrogate_classes(kind: str, *, band_gap: Any = None, magnetization: Any = None, n_atoms: Any = None) -> np.ndarray:
@@ -115,3 +138,54 @@ def encode_properties(y: Any) -> np.ndarray:
     mean, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     # A constant property is zero, not its rounding errors divided by themselves.
     return ((values - mean) / np.where(scale > 1e-12 * abs(mean), scale, np.inf)).astype(np.float32)
+
+
+def encode_labels(y: Any) -> Labels | None:
+    """Return the properties in a DataFrame standardised, and its forces and virials by their root mean squares.
+
+    Raises
+    ------
+    ValueError
+        If an item has not the shape that its column asks for. As :func:`encode_properties`.
+    """
+    if y is None:
+        return None
+    columns = getattr(y, "columns", ())
+    numbers = y.drop(columns=[name for name in (FORCES, VIRIAL) if name in columns]) if len(columns) else y
+    n_properties = numbers.shape[1] if len(columns) else np.asarray(y).reshape(len(y), -1).shape[1]
+    crystals = encode_properties(numbers) if n_properties else np.empty((len(y), 0), np.float32)
+    atoms = counts = None
+    if VIRIAL in columns:
+        virials = np.stack([_array(item, (3, 3), VIRIAL, i) for i, item in enumerate(y[VIRIAL])]).reshape(-1, 9)
+        crystals = np.concatenate([crystals, _by_size(virials, VIRIAL)], axis=1)
+    if FORCES in columns:
+        arrays = [_array(item, (-1, 3), FORCES, i) for i, item in enumerate(y[FORCES])]
+        atoms, counts = _by_size(np.concatenate(arrays), FORCES), np.array([len(array) for array in arrays])
+    return Labels(crystals, atoms, counts, n_properties)
+
+
+def _array(item: Any, shape: tuple[int, int], name: str, index: int) -> np.ndarray:
+    try:
+        array = np.asarray(item, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} of item {index} are no numbers: {error}") from error
+    if array.ndim != 2 or array.shape[1] != 3 or shape[0] not in (-1, len(array)):
+        wanted = "(n_atoms, 3)" if shape[0] == -1 else str(shape)
+        raise ValueError(f"{name} of item {index} have shape {array.shape}; expected {wanted}, NaN where unknown")
+    if np.isinf(array).any():
+        raise ValueError(f"{name} of item {index} are infinite; write NaN where they are unknown")
+    return array
+
+
+def _by_size(values: np.ndarray, name: str) -> np.ndarray:
+    """Return values in units of their root mean square."""
+    known = values[~np.isnan(values)]
+    size = np.sqrt(np.mean(known**2)) if len(known) else 0.0
+    if not size:
+        raise ValueError(f"{name} are zero or unknown in all crystals; leave them out, or displace the atoms")
+    return (values / size).astype(np.float32)
+
+
+def mean_where(known: Tensor, errors: Tensor) -> Tensor:
+    """Return the mean of the errors of known values; 0 if there are none."""
+    return (errors * known).sum() / known.sum().clamp(min=1)

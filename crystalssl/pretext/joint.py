@@ -1,4 +1,4 @@
-"""The package's own objective: masking, denoising and known properties in one forward pass."""
+"""The package's own objective: known properties, forces, masking and denoising in one forward pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch_geometric.data import Batch
 from crystalssl.augment import Compose
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
-from crystalssl.pretext._labels import encode_properties
+from crystalssl.pretext._labels import Labels, encode_labels, encode_properties, mean_where
 from crystalssl.pretext._registry import register_task
 from crystalssl.pretext.composite import WeightedTasks
 from crystalssl.pretext.denoise import DistanceDenoising
+from crystalssl.pretext.forces import Forces
 from crystalssl.pretext.mask import MaskedElements
 
 __all__ = ["Joint", "KnownProperties"]
@@ -58,26 +59,32 @@ class KnownProperties(PretextTask):
         """Return the mean absolute error over known values."""
         # About 3 ± 0.5 for crystals, in units of log(Å³); standardised like the labels.
         volume = (torch.linalg.det(batch.cell).abs() / batch.ptr.diff()).log()
-        target = torch.cat([batch.y, (volume[:, None] - 3) / 0.5], dim=1)
-        known = ~target.isnan()
-        error = (self.head(encoded[0].graph) - target.nan_to_num()).abs()
-        return (error * known).sum() / known.sum()
+        target = torch.cat([batch.y[:, : self.n_properties], (volume[:, None] - 3) / 0.5], dim=1)
+        return mean_where(~target.isnan(), (self.head(encoded[0].graph) - target.nan_to_num()).abs())
 
 
 @register_task
 class Joint(WeightedTasks):
-    """Masking, denoising and prediction of known properties, all from one perturbed view.
+    """Known properties, forces, masking and denoising, all from one view of each crystal.
 
-    ``L = L_properties + w_mask L_mask + w_denoise L_denoise``: the properties say what matters in a crystal, masking
-    asks for its chemistry and denoising for its geometry. The labels are those of other properties than the one that is
-    finetuned for, and may be missing: without any it is self-supervised.
+    ``L = L_properties + w_force L_forces + w_mask L_mask + w_denoise L_denoise``: properties and forces say what
+    matters in a crystal, masking asks for its chemistry and denoising for its geometry. The labels are those of other
+    properties than the one that is finetuned for, and may be missing: without any it is self-supervised. They are an
+    array of shape (n_crystals, n_properties), or a DataFrame, which may have the columns "forces" and "virial" of
+    :class:`~crystalssl.pretext.forces.Forces` as well.
 
     Parameters
     ----------
     n_properties : int, default=0
-        Columns of the labels.
+        Columns of the properties; it follows from the labels.
+    n_virials : int, default=0
+        9 with virials, 0 without; it follows from the labels.
+    has_forces : bool, default=False
+        Whether there are forces; it follows from the labels.
+    force_weight : float, default=1.0
+        Weight of forces and virials beside the properties.
     mask_weight, denoise_weight : float, default=0.3
-        Weights of masking and denoising beside the properties; 0 leaves the task and its perturbation out.
+        Weights of masking and denoising; 0 leaves the task and its perturbation out.
     atom_masking : float, default=0.15
         Share of atoms that are masked.
     sigma : float, default=0.1
@@ -92,6 +99,9 @@ class Joint(WeightedTasks):
     def __init__(
         self,
         n_properties: int = 0,
+        n_virials: int = 0,
+        has_forces: bool = False,
+        force_weight: float = 1.0,
         mask_weight: float = 0.3,
         denoise_weight: float = 0.3,
         atom_masking: float = 0.15,
@@ -99,14 +109,23 @@ class Joint(WeightedTasks):
     ):
         parts: list[tuple[PretextTask, float]] = [
             (KnownProperties(n_properties), 1.0),
+            (Forces(n_labels=n_virials), force_weight if has_forces else 0.0),
             (MaskedElements(atom_masking), mask_weight),
             (DistanceDenoising(sigma), denoise_weight),
         ]
         tasks, weights = zip(*((task, weight) for task, weight in parts if weight), strict=True)
         # Atoms move before some are hidden, and all tasks see both.
-        super().__init__(tasks, weights, Compose([task.views[0] for task in reversed(tasks[1:])]))
+        super().__init__(tasks, weights, Compose([task.views[0] for task in reversed(tasks)]))
 
     @classmethod
-    def encode_labels(cls, y: Any) -> np.ndarray | None:
-        """Return the properties, standardised."""
-        return KnownProperties.encode_labels(y)
+    def encode_labels(cls, y: Any) -> Labels | None:
+        """Return the properties standardised, forces and virials by their size."""
+        return encode_labels(y)
+
+    @classmethod
+    def label_params(cls, labels: Any) -> dict[str, Any]:
+        """Return which labels there are."""
+        if labels is None:
+            return {"n_properties": 0, "n_virials": 0, "has_forces": False}
+        n_virials = labels.crystals.shape[1] - labels.n_properties
+        return {"n_properties": labels.n_properties, "n_virials": n_virials, "has_forces": labels.atoms is not None}

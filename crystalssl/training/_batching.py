@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
-from crystalssl.graphs import CrystalGraphs, GraphRecipe
+from crystalssl.graphs import CrystalGraphs, GraphRecipe, cell_features
 from crystalssl.graphs._ragged import concatenate_ranges
 
 __all__ = ["BatchIterator", "CrystalDataset", "collate"]
@@ -105,6 +106,8 @@ class CrystalDataset(Dataset):
         The rows that belong to the data set; None means all.
     sample_weight : ndarray of shape (len(graphs),), float32, or None, default=None
         How much each row counts in the loss; None means 1.
+    atom_y : ndarray of shape (n_atoms, ·), float32, or None, default=None
+        Targets of the atoms of all rows.
     """
 
     def __init__(
@@ -113,7 +116,9 @@ class CrystalDataset(Dataset):
         y: np.ndarray | None = None,
         indices: np.ndarray | None = None,
         sample_weight: np.ndarray | None = None,
+        atom_y: np.ndarray | None = None,
     ):
+        self.atom_y = atom_y
         self.graphs = graphs
         self.y = np.empty((len(graphs), 0), np.float32) if y is None else y
         self.indices = np.arange(len(graphs)) if indices is None else np.asarray(indices)
@@ -122,11 +127,17 @@ class CrystalDataset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
+    @functools.cached_property
+    def cell_features(self) -> np.ndarray:
+        """What the cells of all rows say, see :func:`crystalssl.graphs.cell_features`."""
+        return cell_features(self.graphs)
+
 
 class BatchIterator:
     """Iterate over a `CrystalDataset` in batches, pairs of a PyG `Batch` and its targets.
 
-    The batch has fields ``y`` and ``sample_weight`` beside those of `collate`. PyTorch's `DataLoader` would collate
+    The batch has fields ``y`` and ``sample_weight`` beside those of `collate`, ``cell_features`` where they are
+    asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate
     graph by graph.
 
     Parameters
@@ -140,6 +151,8 @@ class BatchIterator:
         normalisation cannot take statistics, unless it is the only one.
     generator : torch.Generator or None, default=None
         What the order is drawn from, on the CPU; None is torch's global generator, which all threads share.
+    with_cell : bool, default=False
+        Whether batches have the features of the cells.
     """
 
     def __init__(
@@ -148,7 +161,9 @@ class BatchIterator:
         batch_size: int,
         shuffle: bool = False,
         generator: torch.Generator | None = None,
+        with_cell: bool = False,
     ):
+        self.with_cell = with_cell
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -167,4 +182,10 @@ class BatchIterator:
             batch = collate(self.dataset.graphs, rows)
             batch.y = torch.from_numpy(self.dataset.y[rows])
             batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
+            if self.dataset.atom_y is not None:
+                offsets = self.dataset.graphs.atom_offsets
+                atoms = concatenate_ranges(offsets[rows], np.diff(offsets)[rows])
+                batch.atom_y = torch.from_numpy(self.dataset.atom_y[atoms])
+            if self.with_cell:
+                batch.cell_features = torch.from_numpy(self.dataset.cell_features[rows])
             yield batch, batch.y

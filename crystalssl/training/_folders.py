@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalssl import _files
+from crystalssl._limits import LIMITS
 from crystalssl.exceptions import WeightsError
 
 __all__ = ["FORMAT", "holds_weights", "read_folder", "write_folder"]
@@ -34,7 +35,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], bytes]:
     """
     config = _read_config(folder)
     try:
-        with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+        with _files.open_regular(folder / _WEIGHTS, "weights_bytes") as file:
             found = _files.sha256_of(file)
             # Only now: what is refused costs no memory.
             content = file.read() if found == config["sha256"] else b""
@@ -50,7 +51,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], bytes]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads(_files.read_bounded(folder / _CONFIG, _files.MAX_TEXT))
+        config = json.loads(_files.read_bounded(folder / _CONFIG, "json_bytes"))
     except OSError as error:
         raise _unreadable(folder, error) from error
     except (ValueError, RecursionError) as error:
@@ -72,11 +73,11 @@ def _unreadable(folder: Path, error: OSError) -> WeightsError:
 def write_folder(folder: Path, config: dict[str, Any], weights: bytes, card: str) -> None:
     """Write a weights folder, as :func:`crystalssl.training.save_encoder` says."""
     contents = {_CONFIG: (json.dumps(config, indent=2) + "\n").encode(), _WEIGHTS: weights, _CARD: card.encode()}
-    for name, limit in ((_CONFIG, "MAX_TEXT"), (_WEIGHTS, "MAX_WEIGHTS")):
-        if len(contents[name]) > getattr(_files, limit):
+    for name, limit in ((_CONFIG, "json_bytes"), (_WEIGHTS, "weights_bytes")):
+        if len(contents[name]) > getattr(LIMITS, limit):
             raise WeightsError(
                 f"the {name} of {folder} would have {len(contents[name]):,} bytes and could not be read again; raise "
-                f"crystalssl._files.{limit}, which is {getattr(_files, limit):,}"
+                f"crystalssl.LIMITS.{limit}, which is {getattr(LIMITS, limit):,}"
             )
     try:
         in_the_way = _foreign(folder)
@@ -140,7 +141,7 @@ def _foreign(folder: Path) -> str:
         expected = _read_config(folder)["sha256"]
     except WeightsError:
         return f"its {_CONFIG} is not one that crystalssl wrote"
-    with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+    with _files.open_regular(folder / _WEIGHTS, "weights_bytes") as file:
         written = _files.sha256_of(file) == expected
     return "" if written else f"its {_WEIGHTS} is not the one that its {_CONFIG} was written with"
 

@@ -12,6 +12,7 @@ from crystalssl._config import construct, source_of, to_json
 from crystalssl.encoders import Encoder
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.pretext import PretextTask
+from crystalssl.pretext._labels import Labels
 from crystalssl.training._batching import CrystalDataset
 from crystalssl.training._callbacks import Checkpoint
 from crystalssl.training._fit import epochs_of, fit_network
@@ -85,7 +86,7 @@ def key_of(task: PretextTask, encoder_state: dict[str, np.ndarray] | None) -> li
 def pretrain(
     task: PretextTask,
     graphs: CrystalGraphs,
-    y: np.ndarray | None,
+    y: np.ndarray | Labels | None,
     *,
     key: list[Any],
     max_epochs: int,
@@ -111,7 +112,7 @@ def pretrain(
         As made by :func:`make_task`.
     graphs : CrystalGraphs
         The corpus.
-    y : ndarray of shape (n_crystals, n_labels) or None
+    y : ndarray of shape (n_crystals, n_labels), Labels or None
         Labels as encoded by the task, for the methods that take them.
     key : list
         What tells the task from others, of :func:`key_of`.
@@ -139,8 +140,12 @@ def pretrain(
             f"of {len(graphs)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
             "validation_fraction"
         )
-    dataset = CrystalDataset(graphs, y, np.sort(order[n_valid:]))
-    valid = CrystalDataset(graphs, y, np.sort(order[:n_valid])) if n_valid else None
+    labels = y if isinstance(y, Labels) else Labels(y)
+    crystals, atoms = labels.crystals, labels.atoms
+    if labels.counts is not None:
+        _check_counts(labels.counts, np.diff(graphs.atom_offsets))
+    dataset = CrystalDataset(graphs, crystals, np.sort(order[n_valid:]), atom_y=atoms)
+    valid = CrystalDataset(graphs, crystals, np.sort(order[:n_valid]), atom_y=atoms) if n_valid else None
     settings: dict[str, Any] = {
         "max_epochs": max_epochs,
         "batch_size": batch_size,
@@ -165,3 +170,12 @@ def pretrain(
         description=f"pretraining ({task.name})" if verbose else None,
     )
     return state_as_numpy(net.module_.encoder), epochs_of(net)
+
+
+def _check_counts(given: np.ndarray, n_atoms: np.ndarray) -> None:
+    """Raise a ValueError that names a crystal with forces on other than its atoms."""
+    wrong = np.flatnonzero(given != n_atoms)
+    if len(wrong):
+        raise ValueError(
+            f"forces of item {wrong[0]} are those of {given[wrong[0]]} atoms, but the crystal has {n_atoms[wrong[0]]}"
+        )

@@ -17,7 +17,6 @@ from safetensors.torch import save as save_tensors
 from crystalssl._suggestions import did_you_mean
 from crystalssl._tensors import read_header
 from crystalssl.encoders import ENCODERS, Encoder
-from crystalssl.encoders._base import current_config
 from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.graphs import N_ELEMENTS, GraphRecipe
 from crystalssl.pretext import TASKS
@@ -153,7 +152,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
         raise
     except Exception as error:  # of whatever kind: the config may hold any JSON
         raise WeightsError(f"the weights folder {folder} does not fit its encoder: {error!r}") from error
-    return encoder_class, {**config, "encoder_params": current_config(config["encoder_params"])}, tensors
+    return encoder_class, {**config, "encoder_params": encoder_class.current_config(config["encoder_params"])}, tensors
 
 
 def _reads(recipe: GraphRecipe, trained: dict[str, Any]) -> bool:

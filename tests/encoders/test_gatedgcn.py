@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from scipy.special import eval_legendre
 from torch import nn
 from torch.nn.functional import silu
 
+from crystalssl._geometry import edge_vectors
 from crystalssl.encoders import GatedGCN
 from crystalssl.encoders._elements import element_features
 from crystalssl.graphs import RECIPES
@@ -16,35 +19,58 @@ from crystalssl.graphs import RECIPES
 CUTOFF = 8.0
 
 
-class PlainConv(nn.Module):
-    """The two lines of the docstring."""
+class PlainAngles(nn.Module):
+    """The second line of the equations, over all pairs of edges."""
 
-    def __init__(self, d):
+    def __init__(self, d, l_max, channels):
         super().__init__()
-        self.A, self.B, self.V, self.U = (nn.Linear(d, d) for _ in range(4))
-        self.C = nn.Linear(d, d, bias=False)
+        self.l_max = l_max
+        self.radial, self.source = nn.Linear(d, channels), nn.Linear(d, channels)
+
+    def forward(self, x, e, f, batch):
+        neighbors, centers = batch.edge_index
+        units = nn.functional.normalize(edge_vectors(batch).double(), dim=1)
+        cosines, of_one_atom = units @ units.T, centers[:, None] == centers
+        a = self.radial(e) * (1 + self.source(x)[neighbors]) * f[:, None]
+        sums = [
+            (torch.from_numpy(eval_legendre(degree, cosines.numpy())) * of_one_atom) @ a
+            for degree in range(1, self.l_max + 1)
+        ]
+        power = [torch.zeros(len(x), a.shape[1]).double().index_add(0, centers, a * s) for s in sums]
+        return torch.cat(power, dim=1), torch.cat(sums, dim=1)
+
+
+class PlainConv(nn.Module):
+    """The last two lines of the equations."""
+
+    def __init__(self, d, extra):
+        super().__init__()
+        self.A, self.B, self.V, self.U = (nn.Linear(d + extra, d) for _ in range(4))
+        self.C = nn.Linear(d + extra, d, bias=False)
         self.node_norm = nn.LayerNorm(d)
         self.edge_norm = nn.LayerNorm(d)
 
-    def forward(self, x, e, f, neighbors, centers):
-        m = self.A(x)[centers] + self.B(x)[neighbors] + self.C(e)
+    def forward(self, x, e, f, neighbors, centers, p, s):
+        xp, es = torch.cat([x, p], dim=1), torch.cat([e, s], dim=1)
+        m = self.A(xp)[centers] + self.B(xp)[neighbors] + self.C(es)
         weights = torch.sigmoid(m) * f[:, None]
-        above = torch.zeros_like(x).index_add(0, centers, weights * self.V(x)[neighbors])
+        above = torch.zeros_like(x).index_add(0, centers, weights * self.V(xp)[neighbors])
         below = torch.zeros_like(x).index_add(0, centers, weights)
         h = above / (below + 1e-6)
-        return x + silu(self.node_norm(self.U(x) + h)), e + silu(self.edge_norm(m))
+        return x + silu(self.node_norm(self.U(xp) + h)), e + silu(self.edge_norm(m))
 
 
 class PlainGatedGCN(nn.Module):
     """The network up to the pooled vector; 48 Gaussians from 0 to 8 Å, 1.5 times as wide as their spacing."""
 
-    def __init__(self, d, n_layers):
+    def __init__(self, d, n_layers, l_max, channels):
         super().__init__()
         self.features = torch.from_numpy(element_features().copy()).double()
         self.properties = nn.Linear(self.features.shape[1], d)
         self.elements = nn.Embedding(119, d)
         self.lengths = nn.Linear(48, d)
-        self.convs = nn.ModuleList(PlainConv(d) for _ in range(n_layers))
+        self.angular = nn.ModuleList(PlainAngles(d, l_max, channels) for _ in range(n_layers if l_max else 0))
+        self.convs = nn.ModuleList(PlainConv(d, l_max * channels) for _ in range(n_layers))
 
     def forward(self, batch):
         neighbors, centers = batch.edge_index
@@ -55,8 +81,10 @@ class PlainGatedGCN(nn.Module):
         steps = CUTOFF / 47 * torch.arange(48, dtype=torch.float64)
         e = self.lengths(torch.exp(-((distance[:, None] - steps) ** 2) / (1.5 * CUTOFF / 47) ** 2))
         nodes = [self.properties(self.features[batch.z]) + self.elements(batch.z)]
-        for conv in self.convs:
-            x, e = conv(nodes[-1], e, f, neighbors, centers)
+        none = torch.zeros(len(batch.z), 0).double(), torch.zeros(len(e), 0).double()
+        for conv, angular in itertools.zip_longest(self.convs, self.angular):
+            p, s = none if angular is None else angular(nodes[-1], e, f, batch)
+            x, e = conv(nodes[-1], e, f, neighbors, centers, p, s)
             nodes.append(x)
         rows = []
         for i in range(batch.num_graphs):
@@ -91,7 +119,9 @@ def plain_names(encoder):
 
 def plain_copy(encoder):
     """The plain network in double precision, with the encoder's weights."""
-    plain = PlainGatedGCN(encoder.config["hidden_dim"], encoder.config["n_layers"]).double()
+    plain = PlainGatedGCN(
+        *(encoder.config[name] for name in ("hidden_dim", "n_layers", "l_max", "angular_channels"))
+    ).double()
     weights = dict(encoder.named_parameters())
     state = {theirs: weights[ours][rows].detach().double() for ours, rows, theirs in plain_names(encoder)}
     plain.load_state_dict(state, strict=True)
@@ -120,7 +150,11 @@ def assert_close(found, expected, tolerance=1e-5):
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize("params", [{}, {"hidden_dim": 7, "n_layers": 1}, {"hidden_dim": 64, "n_layers": 4}], ids=str)
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"hidden_dim": 7, "n_layers": 1, "l_max": 2}, {"l_max": 0}, {"hidden_dim": 64, "n_layers": 4}],
+    ids=str,
+)
 def test_outputs_are_those_of_the_equations(params, batch):
     encoder = make_encoder(**params)
     nodes, edge, graph = plain_copy(encoder)(batch)
@@ -156,14 +190,16 @@ def test_all_layers_are_the_embedding_and_every_convolution_side_by_side(batch):
 
 def test_defaults():
     encoder = GatedGCN()
-    assert encoder.config == {"hidden_dim": 64, "n_layers": 4, "readout": "mean+max+min", "pooled_layers": "last"}
+    sizes = {"hidden_dim": 64, "n_layers": 4, "l_max": 4, "angular_channels": 16}
+    assert encoder.config == {**sizes, "readout": "mean+max+min", "pooled_layers": "last"}
     assert (encoder.node_dim, encoder.edge_dim, encoder.graph_dim) == (64, 64, 320)
     assert encoder.recipe == RECIPES["gatedgcn"]
     assert encoder.recipe.cutoff == CUTOFF
 
 
 def test_config_holds_all_that_was_chosen(batch):
-    chosen = {"hidden_dim": 7, "n_layers": 2, "readout": "set2set", "pooled_layers": "all"}
+    sizes = {"hidden_dim": 7, "n_layers": 2, "l_max": 3, "angular_channels": 5}
+    chosen = {**sizes, "readout": "set2set", "pooled_layers": "all"}
     encoder = make_encoder(**chosen)
     assert encoder.config == chosen
     rebuilt = GatedGCN(**encoder.config)

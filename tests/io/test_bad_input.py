@@ -18,9 +18,8 @@ import zipfile
 import pandas as pd
 import pytest
 
-from crystalssl import _files
+from crystalssl import LIMITS, _files
 from crystalssl.exceptions import DatasetError, NotACrystalError, RecordError
-from crystalssl.graphs import LIMITS
 from crystalssl.io import iter_crystals, read_crystals
 
 

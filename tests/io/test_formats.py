@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from pymatgen.io.vasp import Poscar
 
-from crystalssl import CrystalGraphs, CrystalGraphTransformer
-from crystalssl.graphs import LIMITS, GraphRecipe
+from crystalssl import LIMITS, CrystalGraphs, CrystalGraphTransformer
+from crystalssl.graphs import GraphRecipe
 from crystalssl.io import iter_crystals, read_crystals
 
 GAPS = [1.5, 0.25, 7.0]
