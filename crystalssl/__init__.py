@@ -15,6 +15,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from crystalssl._limits import LIMITS
 from crystalssl._version import __version__
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
 
 __all__ = [
+    "LIMITS",
     "CrystalGraphTransformer",
     "CrystalGraphs",
     "CrystalSSLClassifier",

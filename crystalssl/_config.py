@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import InvalidParameterError
 
+from crystalssl._signatures import inherit_sections, whole_signature
 from crystalssl._suggestions import did_you_mean
 
 __all__ = ["Configured", "construct", "source_of", "to_json"]
@@ -21,6 +22,9 @@ class Configured:
     """Base class: `config` holds the arguments that the constructor was called with, defaults among them.
 
     What has been constructed is not changed afterwards: ``type(x)(**x.config)`` is another one like it.
+
+    A constructor that passes on what it does not know, as ``**shared``, has the parameters of the base class too, and
+    its signature shows them. In a docstring, the line ``%(parameters)s`` stands for their description.
     """
 
     name: ClassVar[str]
@@ -31,6 +35,8 @@ class Configured:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__.__signature__ = whole_signature(cls)  # type: ignore[attr-defined]
+        inherit_sections(cls)
 
     def to_config(self) -> Any:
         """Return what this is as JSON values: its name, and its parameters.

@@ -1,8 +1,4 @@
-"""Files that are read without trusting them, and written in one step: weights, checkpoints, graphs and data sets.
-
-The limits are the values that this module has when a file is read. Whoever has larger files of his own sets them, for
-instance ``crystalssl._files.MAX_WEIGHTS = 2**28``.
-"""
+"""Files that are read without trusting them, and written in one step: weights, checkpoints, graphs and data sets."""
 
 from __future__ import annotations
 
@@ -20,13 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from crystalssl._limits import LIMITS
+
 __all__ = [
-    "MAX_CHECKPOINT",
-    "MAX_DATASET",
-    "MAX_EXPANSION",
-    "MAX_HEADER",
-    "MAX_TEXT",
-    "MAX_WEIGHTS",
     "check_expansion",
     "decompress",
     "open_regular",
@@ -36,29 +28,11 @@ __all__ = [
     "write_atomically",
 ]
 
-MAX_TEXT = 2**20
-"""Bytes of a config.json or graphs.json; they have some thousand."""
-
-MAX_HEADER = 2**22
-"""Bytes of the header of a safetensors file. That of a checkpoint holds the history, some 300 bytes an epoch."""
-
-MAX_WEIGHTS = 2**27
-"""Bytes of a model.safetensors: 33 million weights, where the encoders have less than one by default."""
-
-MAX_CHECKPOINT = 2**29
-"""Bytes of a checkpoint, which holds the weights some six times: current, average, best, and for the optimizer."""
-
-MAX_DATASET = 2**29
-"""Bytes of a data set's file, as it is on the disk."""
-
-MAX_EXPANSION = 50
-"""How many times larger a compressed file may become; crystals as JSON become 5 to 10 times larger, zeros 1,000."""
-
 _SLACK = 2**24  # bytes that may come out of any compressed file, however small
 _BLOCK = 2**20
 
 
-def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> IO[bytes]:
+def open_regular(path: str | os.PathLike, limit: str | None = None) -> IO[bytes]:
     """Open a file for reading, if it is one.
 
     A FIFO would be waited for, and a device such as ``/dev/zero`` never ends.
@@ -67,8 +41,8 @@ def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> IO[by
     ----------
     path : path
         The file, or a symbolic link to it.
-    max_bytes : int or None, default=None
-        Largest size.
+    limit : str or None, default=None
+        Field of :obj:`crystalssl.LIMITS` that says how large it may be.
 
     Raises
     ------
@@ -86,10 +60,10 @@ def open_regular(path: str | os.PathLike, max_bytes: int | None = None) -> IO[by
     try:
         status = os.fstat(file.fileno())
         _check_regular(status, path)
-        if max_bytes is not None and status.st_size > max_bytes:
+        if limit is not None and status.st_size > getattr(LIMITS, limit):
             raise OSError(
-                f"{os.fspath(path)} has {status.st_size:,} bytes, more than the {max_bytes:,} that crystalssl._files "
-                "allows"
+                f"{os.fspath(path)} has {status.st_size:,} bytes, more than the {getattr(LIMITS, limit):,} of "
+                f"crystalssl.LIMITS.{limit}; raise that limit if it is meant to be that large"
             )
     except BaseException:
         file.close()
@@ -103,12 +77,13 @@ def _check_regular(status: os.stat_result, path: str | os.PathLike) -> None:
         raise OSError(f"{os.fspath(path)} is {kind.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file")
 
 
-def read_bounded(path: str | os.PathLike, max_bytes: int) -> bytes:
-    """Return the content of a file that has at most `max_bytes`; errors as of :func:`open_regular`."""
-    with open_regular(path, max_bytes) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:  # it grew, or is of a file system that announces no sizes
-        raise OSError(f"{os.fspath(path)} has more than the {max_bytes:,} bytes that crystalssl._files allows")
+def read_bounded(path: str | os.PathLike, limit: str) -> bytes:
+    """Return the content of a file that is no larger than a limit; errors as of :func:`open_regular`."""
+    with open_regular(path, limit) as file:
+        allowed = getattr(LIMITS, limit)
+        content = file.read(allowed + 1)
+    if len(content) > allowed:  # it grew, or is of a file system that announces no sizes
+        raise OSError(f"{os.fspath(path)} has more than the {allowed:,} bytes of crystalssl.LIMITS.{limit}")
     return content
 
 
@@ -123,10 +98,10 @@ def sha256_of(file: IO[bytes]) -> str:
 
 def check_expansion(n_bytes: int, n_larger: int) -> None:
     """Raise OSError if some bytes of a compressed file would become more than crystals do."""
-    if n_larger > MAX_EXPANSION * n_bytes + _SLACK:
+    if n_larger > LIMITS.expansion * n_bytes + _SLACK:
         raise OSError(
             f"{n_bytes:,} bytes of it become {n_larger:,} or more; no file of crystals grows more than "
-            f"{MAX_EXPANSION} times, the MAX_EXPANSION of crystalssl._files"
+            f"{LIMITS.expansion} times, the crystalssl.LIMITS.expansion"
         )
 
 
@@ -136,7 +111,7 @@ def decompress(content: bytes) -> bytes:
     Raises
     ------
     OSError
-        If it is damaged, or becomes more than `MAX_EXPANSION` times larger. The latter is noticed on the way.
+        If it is damaged, or grows more than ``crystalssl.LIMITS.expansion`` times. The latter is noticed on the way.
     """
     compressed, parts, n_bytes = io.BytesIO(content), [], 0
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError, Options, StrOptions, make_constraint
 
 from crystalssl._registry import Registry
+from crystalssl._signatures import inherit_sections
 from crystalssl._suggestions import did_you_mean
 
 
@@ -66,8 +66,8 @@ def with_parameters(cls: C) -> C:
     """Give an estimator the constructor that its annotated attributes describe, as those of a dataclass do.
 
     The constructor assigns and does nothing else, as scikit-learn asks. Parameters of the base class come first. Those
-    after ``_: KW_ONLY`` are given by name. In the docstring, lines ``%(parameters)s`` and ``%(attributes)s`` stand for
-    these sections of the base class. So what several estimators share is written once.
+    after ``_: KW_ONLY`` are given by name. The docstring is completed by :func:`inherit_sections`. So what several
+    estimators share is written once.
 
     A true dataclass would not do: dask takes two of them for equal if their fields are, whatever they have learnt.
     """
@@ -92,19 +92,8 @@ def with_parameters(cls: C) -> C:
     __init__.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
     __init__.__qualname__ = f"{cls.__qualname__}.__init__"
     cls.__init__ = __init__  # type: ignore[misc]
-    if base is not None and cls.__doc__:
-        cls.__doc__ = inspect.cleandoc(cls.__doc__) % {
-            "parameters": _section(base, "Parameters"),
-            "attributes": _section(base, "Attributes"),
-        }
+    inherit_sections(cls)
     return cls
-
-
-def _section(cls: type, title: str) -> str:
-    """Return what stands under a title of a docstring, up to the next title."""
-    text = inspect.getdoc(cls) or ""
-    found = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n.*\n-+\n|\Z)", text, re.DOTALL | re.MULTILINE)
-    return found[1] if found else ""
 
 
 class PackageEstimator(BaseEstimator):

@@ -129,18 +129,24 @@ class Registry(Mapping[str, Any]):
             )
         return self._values[name]
 
-    def __iter__(self) -> Iterator[str]:
+    def _load_all(self) -> list[PluginError]:
+        """Import what all packages declare; return what was wrong with some of them."""
+        faults = []
         for name in self.names():
             try:
                 self[name]
             except PluginError as error:
-                warnings.warn(str(error), PluginWarning, stacklevel=2)
+                faults.append(error)
+        return faults
+
+    def __iter__(self) -> Iterator[str]:
+        for fault in self._load_all():
+            warnings.warn(str(fault), PluginWarning, stacklevel=2)
         return iter([*self._values])
 
     def __len__(self) -> int:
-        with warnings.catch_warnings():  # a list asks for the length first, and would warn twice
-            warnings.simplefilter("ignore", PluginWarning)
-            return sum(1 for _ in self)
+        self._load_all()  # without a word: a list asks for the length first, and would warn twice
+        return len(self._values)
 
     def __repr__(self) -> str:
         return f"<{self.kind}s: {', '.join(self.names())}>"

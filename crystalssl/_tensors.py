@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from crystalssl import _files
+from crystalssl._limits import LIMITS
 
 __all__ = ["Entry", "blocks_of", "read_header", "write_header"]
 
@@ -34,10 +34,10 @@ def read_header(file: IO[bytes], n_bytes: int) -> tuple[dict[str, Entry], dict[s
         If it is none, or its tensors do not fill it exactly.
     """
     n_header = int.from_bytes(file.read(8), "little")
-    if n_bytes < 8 or n_header > min(n_bytes - 8, _files.MAX_HEADER):
+    if n_bytes < 8 or n_header > min(n_bytes - 8, LIMITS.header_bytes):
         raise ValueError(
-            f"its header would have {n_header:,} bytes; the file has {n_bytes:,}, and no more than "
-            f"{_files.MAX_HEADER:,} are read"
+            f"its header would have {n_header:,} bytes; the file has {n_bytes:,}, and no more than the "
+            f"{LIMITS.header_bytes:,} of crystalssl.LIMITS.header_bytes are read"
         )
     try:
         header = json.loads(file.read(n_header))

@@ -8,20 +8,23 @@ import re
 
 import pytest
 
-from crystalssl import _files
+from crystalssl import LIMITS, _files
 
 
-def test_content_up_to_the_limit_is_read(tmp_path):
+def test_content_up_to_the_limit_is_read(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"12345")
-    assert _files.read_bounded(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match=r"file has 5 bytes, more than the 4 that crystalssl._files allows"):
-        _files.read_bounded(tmp_path / "file", 4)
+    monkeypatch.setattr(LIMITS, "json_bytes", 5)
+    assert _files.read_bounded(tmp_path / "file", "json_bytes") == b"12345"
+    monkeypatch.setattr(LIMITS, "json_bytes", 4)
+    with pytest.raises(OSError, match=r"file has 5 bytes, more than the 4 of crystalssl.LIMITS.json_bytes; raise that"):
+        _files.read_bounded(tmp_path / "file", "json_bytes")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="files that announce no size")
-def test_file_that_announces_no_size_is_bounded():
-    with pytest.raises(OSError, match="maps has more than the 100 bytes"):
-        _files.read_bounded("/proc/self/maps", 100)
+def test_file_that_announces_no_size_is_bounded(monkeypatch):
+    monkeypatch.setattr(LIMITS, "json_bytes", 100)
+    with pytest.raises(OSError, match=r"maps has more than the 100 bytes of crystalssl.LIMITS.json_bytes"):
+        _files.read_bounded("/proc/self/maps", "json_bytes")
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "device", "link to a FIFO"])
@@ -70,9 +73,9 @@ def test_damaged_gzip_files_are_refused(change):
 
 def test_limit_of_expansion_can_be_raised(monkeypatch):
     packed = gzip.compress(bytes(2**25))
-    with pytest.raises(OSError, match=r"the MAX_EXPANSION of crystalssl._files"):
+    with pytest.raises(OSError, match=r"50 times, the crystalssl.LIMITS.expansion"):
         _files.decompress(packed)
-    monkeypatch.setattr(_files, "MAX_EXPANSION", 2000)
+    monkeypatch.setattr(LIMITS, "expansion", 2000)
     assert len(_files.decompress(packed)) == 2**25
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
@@ -282,6 +283,26 @@ def test_listing_warns_of_a_package_that_cannot_be_imported(plugins):
     assert "theirs" in names
     assert not {"broken", "absent"} & set(names)
     assert {"theirs", "broken", "absent"} <= set(ENCODERS.names())
+
+
+def test_counting_is_silent_and_leaves_the_filters_of_other_threads(plugins, monkeypatch):
+    seen = []
+    load = ENCODERS._load
+
+    def noting(found):
+        seen.append(list(warnings.filters))
+        load(found)
+
+    monkeypatch.setattr(ENCODERS, "_load", noting)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        n_encoders = len(ENCODERS)
+    assert caught == []
+    assert seen
+    assert all(found == filters for found in seen)
+    with pytest.warns(PluginWarning):
+        assert len([*ENCODERS]) == n_encoders
 
 
 def test_installed_class_does_not_take_the_place_of_ours(plugins):

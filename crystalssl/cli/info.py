@@ -57,10 +57,10 @@ def _content(folder: str) -> dict[str, Any]:
     from crystalssl.estimators import load
 
     estimator = load(path)  # which checks all of it
-    config = json.loads(_files.read_bounded(path / "config.json", _files.MAX_TEXT))
+    config = json.loads(_files.read_bounded(path / "config.json", "json_bytes"))
     card = ""
     if (path / "README.md").is_file():
-        card = _files.read_bounded(path / "README.md", _files.MAX_TEXT).decode(errors="replace")
+        card = _files.read_bounded(path / "README.md", "json_bytes").decode(errors="replace")
     return {"estimator": type(estimator).__name__, **config, "card": card or json.dumps(config, indent=2)}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalssl._signatures import takes_what
 from crystalssl.datasets._bunch import make_bunch
 from crystalssl.datasets._files import read_verified
 from crystalssl.datasets._registry import DatasetEntry, check_name, load_registry
@@ -93,8 +94,7 @@ def fetch_matbench(
 
     References
     ----------
-    Dunn, A. et al. Benchmarking materials property prediction methods: the Matbench test set and Automatminer
-    reference algorithm. npj Computational Materials 6, 138 (2020). doi:10.1038/s41524-020-00406-3
+    A. Dunn et al., npj Comput. Mater. 6, 138 (2020), doi:10.1038/s41524-020-00406-3.
 
     Examples
     --------
@@ -108,16 +108,8 @@ def fetch_matbench(
     return _fetch(entry, data_home, return_X_y, as_frame, download_if_missing, n_retries, verbose)
 
 
-def fetch_matminer(
-    name: str,
-    *,
-    data_home: str | os.PathLike[str] | None = None,
-    return_X_y: bool = False,
-    as_frame: bool = False,
-    download_if_missing: bool = True,
-    n_retries: int = 3,
-    verbose: int = 0,
-) -> Bunch | tuple[Any, Any]:
+@takes_what(fetch_matbench)
+def fetch_matminer(name: str, **options: Any) -> Bunch | tuple[Any, Any]:
     """Load a matminer data set of crystals, downloading it when it is not there yet.
 
     Parameters
@@ -135,8 +127,7 @@ def fetch_matminer(
 
     References
     ----------
-    Ward, L. et al. Matminer: an open source toolkit for materials data mining. Computational Materials Science 152,
-    60-69 (2018). doi:10.1016/j.commatsci.2018.05.018
+    L. Ward et al., Comput. Mater. Sci. 152, 60 (2018), doi:10.1016/j.commatsci.2018.05.018.
 
     Examples
     --------
@@ -146,8 +137,7 @@ def fetch_matminer(
     (['poly_total'], 'dimensionless', 1056)
     """
     sets = [entry.name for entry in load_registry().values() if not entry.is_matbench]
-    entry = load_registry()[check_name(name, sets, "matminer data set")]
-    return _fetch(entry, data_home, return_X_y, as_frame, download_if_missing, n_retries, verbose)
+    return _fetch(load_registry()[check_name(name, sets, "matminer data set")], **options)
 
 
 def _fetch(

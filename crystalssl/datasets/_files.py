@@ -92,7 +92,7 @@ def read_verified(
 def _read_checked(path: Path, sha256: str, entry: DatasetEntry) -> bytes | None:
     """Return the content of a file with a hash, or None if there is no file."""
     try:
-        with _files.open_regular(path, _files.MAX_DATASET) as file:
+        with _files.open_regular(path, "dataset_bytes") as file:
             found = _files.sha256_of(file)
             content = file.read() if found == sha256 else b""  # what is refused costs no memory
     except (FileNotFoundError, NotADirectoryError):

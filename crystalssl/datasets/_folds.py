@@ -53,8 +53,7 @@ class MatbenchFolds:
 
     References
     ----------
-    Dunn, A. et al. Benchmarking materials property prediction methods: the Matbench test set and Automatminer
-    reference algorithm. npj Computational Materials 6, 138 (2020). doi:10.1038/s41524-020-00406-3
+    A. Dunn et al., npj Comput. Mater. 6, 138 (2020), doi:10.1038/s41524-020-00406-3.
 
     Examples
     --------
@@ -221,11 +220,6 @@ def matbench_folds(name: str) -> MatbenchFolds:
     -------
     MatbenchFolds
         A splitter for ``cross_val_score(…, cv=matbench_folds(name))`` and everything else that takes ``cv``.
-
-    References
-    ----------
-    Dunn, A. et al. Benchmarking materials property prediction methods: the Matbench test set and Automatminer
-    reference algorithm. npj Computational Materials 6, 138 (2020). doi:10.1038/s41524-020-00406-3
 
     Examples
     --------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import warnings
@@ -12,18 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from crystalssl._suggestions import did_you_mean
 from crystalssl.datasets._bunch import make_bunch
-from crystalssl.datasets._optimade_client import Answer, Query, databases_of, known_providers, session_type
+from crystalssl.datasets._optimade_answers import (
+    Answer,
+    describe,
+    objects,
+    report_of,
+    table_of,
+    targets_of,
+    units_of,
+)
+from crystalssl.datasets._optimade_client import Query, session_type
+from crystalssl.datasets._optimade_providers import N_HOSTS, find_databases
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sklearn.utils import Bunch
 
-_N_HOSTS = 8  # servers that are asked at the same time, each for one page
 _BAR_AFTER = 3.0  # seconds
 
 
@@ -174,9 +179,9 @@ def fetch_optimade(
         progress=bar.show,
     )
     with bar:
-        answers = _read(query, _find_databases(providers, query), on_error)
+        answers = _read(query, find_databases(providers, query.session()), on_error)
     _check_answers(answers, resume)
-    report = _report(answers)
+    report = report_of(answers)
     for name in targets:
         if all(values[name] is None for answer in answers for values in answer.values):
             warnings.warn(f"None of the crystals has a value of {name!r}.", stacklevel=2)
@@ -187,21 +192,19 @@ def fetch_optimade(
             SkippedStructureWarning,
             stacklevel=2,
         )
-    structures = [structure for answer in answers for structure in answer.structures]
-    labels = {name: _column([values[name] for answer in answers for values in answer.values]) for name in targets}
     return make_bunch(
-        structures,
-        _arrange(labels, target),
+        [structure for answer in answers for structure in answer.structures],
+        targets_of(answers, target, targets),
         target if isinstance(target, str) else list(targets),
         return_X_y=return_X_y,
         as_frame=as_frame,
-        unit=_units(answers, target, targets),
-        ids=_objects([name for answer in answers for name in answer.ids]),
-        providers=_objects([answer.url for answer in answers for _ in answer.ids]),
+        unit=units_of(answers, target, targets),
+        ids=objects([name for answer in answers for name in answer.ids]),
+        providers=objects([answer.url for answer in answers for _ in answer.ids]),
         report=report,
-        databases=_databases(answers),
+        databases=table_of(answers),
         filter=filter,
-        DESCR=_describe(filter, answers, len(structures), len(report)),
+        DESCR=describe(filter, answers),
     )
 
 
@@ -241,46 +244,6 @@ def _check_filter(filter: str) -> None:
             ) from error
 
 
-def _find_databases(providers: str | Sequence[str] | None, query: Query) -> list[Answer]:
-    """Return an empty answer for each database, with an error if it could not be found."""
-    if isinstance(providers, str):
-        providers = [providers]
-    if providers is not None and not all(isinstance(name, str) for name in providers):
-        raise TypeError(f"providers must be addresses or ids, as text, not {providers!r}.")
-    if providers is not None and not len(providers):
-        raise ValueError("providers is empty: name a database, or pass None for all registered providers.")
-    session = query.session()
-    known = {} if providers is not None and all(map(_is_address, providers)) else known_providers(session)
-    answers: list[Answer] = []
-    wanted = list(dict.fromkeys(known if providers is None else providers))
-    for name in wanted:
-        if not _is_address(name) and name not in known:
-            raise DatasetError(
-                f"No OPTIMADE provider has the id {name!r}.{did_you_mean(name, known)} Known are {', '.join(known)}; "
-                "any other database is named by its address, https://…"
-            )
-    with ThreadPoolExecutor(_N_HOSTS) as pool:
-        found = pool.map(
-            lambda name: ([_base(name)], None) if _is_address(name) else databases_of(known[name], session), wanted
-        )
-        for name, (urls, error) in zip(wanted, found, strict=True):
-            if error:
-                answers.append(Answer(name, None, error))
-            seen = {answer.url for answer in answers}
-            answers.extend(Answer(name, url) for url in dict.fromkeys(urls) if url not in seen)
-    return answers
-
-
-def _is_address(provider: str) -> bool:
-    return provider.startswith(("http://", "https://"))
-
-
-def _base(address: str) -> str:
-    """Return an address without the version that it may end in, which the client adds itself."""
-    base, _, version = address.rstrip("/").rpartition("/")
-    return base if version[:1] == "v" and version[1:].replace(".", "").isdigit() else address.rstrip("/")
-
-
 def _read(query: Query, asked: list[Answer], on_error: str) -> list[Answer]:
     """Ask the databases: the servers at the same time, the databases of a server one after the other."""
     servers: dict[str, list[Answer]] = {}
@@ -288,7 +251,7 @@ def _read(query: Query, asked: list[Answer], on_error: str) -> list[Answer]:
         if answer.url is not None:
             servers.setdefault(urlsplit(answer.url).netloc, []).append(answer)
     answers = {answer.url: answer for answer in asked}
-    pool = ThreadPoolExecutor(_N_HOSTS)
+    pool = ThreadPoolExecutor(N_HOSTS)
     try:
         _raise_first(asked, on_error)
         for future in as_completed([pool.submit(_read_server, query, group) for group in servers.values()]):
@@ -329,92 +292,6 @@ def _check_answers(answers: list[Answer], resume: Any) -> None:
             f"{lines[0]}",
             stacklevel=3,
         )
-
-
-def _units(answers: list[Answer], target: Any, targets: tuple[str, ...]) -> Any:
-    units: dict[str, str | None] = {}
-    for name in targets:
-        stated = {answer.units[name]: answer.url for answer in answers if answer.units.get(name)}
-        if len(stated) > 1:
-            (first, here), (second, there), *_ = stated.items()
-            raise DatasetError(
-                f"{name!r} is in {first} in {here}, but in {second} in {there}: fetch them by themselves."
-            )
-        units[name] = next(iter(stated), None)
-    if not targets:
-        return None
-    return units[target] if isinstance(target, str) else list(units.values())
-
-
-def _column(values: list[Any]) -> np.ndarray:
-    """Return values as bool or float64 where all are that, else as they are."""
-    if values and all(isinstance(value, bool) for value in values):
-        return np.array(values)
-    if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
-        with contextlib.suppress(OverflowError):  # of an integer of hundreds of digits
-            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return _objects(values)
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)  # np.array would look into lists
-    array[:] = values
-    return array
-
-
-def _arrange(labels: dict[str, np.ndarray], target: Any) -> np.ndarray | pd.DataFrame | None:
-    import pandas as pd
-
-    if not labels:
-        return None
-    if isinstance(target, str):
-        return labels[target]
-    # With its type said, pandas does not turn text into a type of its own.
-    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in labels.items()})
-
-
-def _report(answers: list[Answer]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [(name, answer.url, reason) for answer in answers for name, reason in answer.reasons]
-    return pd.DataFrame(rows, columns=["id", "provider", "reason"], dtype=object)
-
-
-def _databases(answers: list[Answer]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "provider": [answer.provider for answer in answers],
-            "url": pd.Series([answer.url for answer in answers], dtype=object),
-            "n_crystals": [len(answer.ids) for answer in answers],
-            "n_reported": [len(answer.reasons) for answer in answers],
-            "n_available": pd.array([answer.available for answer in answers], dtype="Int64"),
-            "complete": [answer.complete for answer in answers],
-            "error": pd.Series([answer.error for answer in answers], dtype=object),
-            "warnings": pd.Series([answer.warnings for answer in answers], dtype=object),
-        }
-    )
-
-
-def _describe(filter: str, answers: list[Answer], n_crystals: int, n_reported: int) -> str:
-    lines = [
-        f"{n_crystals} crystals from OPTIMADE databases",
-        "",
-        f":Filter: {filter or 'none'}",
-        f":Records that cannot be used: {n_reported}",
-        *(f":Database: {answer.url or answer.provider}, {_outcome(answer)}" for answer in answers),
-    ]
-    return "\n".join(lines)
-
-
-def _outcome(answer: Answer) -> str:
-    if answer.error:
-        return f"{len(answer.ids)} crystals, failed: {answer.error}"
-    if answer.complete:
-        return f"{len(answer.ids)} crystals, all that match"
-    count = "an unknown number" if answer.available is None else answer.available
-    return f"{len(answer.ids)} crystals, from the first {answer.n_records} of {count} records that match"
 
 
 class _Progress:

@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
-import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from crystalssl import _files
 from crystalssl._optimade import FIELDS, structure_from_record
 from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
-from crystalssl.exceptions import DatasetError, InvalidStructureError
+from crystalssl.datasets._optimade_answers import Answer, message_of
+from crystalssl.datasets._optimade_pages import PageStore
+from crystalssl.exceptions import InvalidStructureError
 
-__all__ = ["Answer", "Query", "databases_of", "known_providers", "session_type"]
+__all__ = ["Query", "session_type"]
 
 _LONGEST_WAIT = 60.0  # seconds between requests, whatever a server asks for
-_LONGEST_MESSAGE = 600  # characters; servers answer with whole web pages
-
-
-@dataclass
-class Answer:
-    """What came from one database.
-
-    Parameters
-    ----------
-    provider : str
-        The provider as it was asked for: its id, or the address.
-    url : str or None
-        Base address of the database; None where it could not be found out.
-    error : str or None, default=None
-        Why not all of it could be read.
-    """
-
-    provider: str
-    url: str | None
-    error: str | None = None
-    structures: list[Any] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    values: list[dict[str, Any]] = field(default_factory=list)
-    reasons: list[tuple[str | None, str]] = field(
-        default_factory=list
-    )  # of records that are no crystals, with their ids
-    available: int | None = None  # records that match, as the database counts them
-    complete: bool = False  # whether that is all that matches
-    units: dict[str, str | None] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def n_records(self) -> int:
-        """Number of records read, crystals or not."""
-        return len(self.ids) + len(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -110,7 +72,7 @@ class _Reading:
 
     def __init__(self, query: Query, answer: Answer, url: str):
         self.query, self.answer, self.url = query, answer, url
-        self.store = None if query.folder is None else _PageStore(query.folder, url, query.filter, query.targets)
+        self.store = None if query.folder is None else PageStore(query.folder, url, query.filter, query.targets)
         self.known: set[str] = set()  # ids of the records so far
         self.links: set[str] = set()  # pages asked for so far
         self.next: str | None = None
@@ -156,7 +118,7 @@ class _Reading:
         # The client turns every exception into text, ours as well.
         if self.fault is not None and not isinstance(self.fault, _BadAnswerError):
             raise self.fault
-        self.answer.error = _message(self.fault or result.errors)
+        self.answer.error = message_of(self.fault or result.errors)
 
     def _take_units(self, client: Any) -> bool:
         """Find out the targets' units; False if the database cannot be asked, or has none of the targets."""
@@ -168,7 +130,7 @@ class _Reading:
             result = client.get_one("info/structures", "", self.url)[self.url]
             known = result.data.get("properties") if isinstance(result.data, dict) else None
             if result.errors or not isinstance(known, dict):
-                answer.error = _message(result.errors) or "its /info/structures does not list properties"
+                answer.error = message_of(result.errors) or "its /info/structures does not list properties"
                 return False
             stored = {name: _unit(known[name]) for name in targets if name in known}
             missing = [f"no property {name!r}.{did_you_mean(name, known)}" for name in targets if name not in known]
@@ -207,14 +169,14 @@ class _Reading:
         if self.query.stop.is_set():
             raise _BadAnswerError("stopped")
         if page["errors"]:
-            raise _BadAnswerError(_message(page["errors"]))
+            raise _BadAnswerError(message_of(page["errors"]))
         if not isinstance(page["data"], list):
             raise _BadAnswerError(f"{url} answers without a list of structures")
         # Either may be null, which the client does not expect.
         meta, links = page["meta"], page["links"] = page["meta"] or {}, page["links"] or {}
         if not isinstance(meta, dict) or not isinstance(links, dict):
             raise _BadAnswerError(f"{url} answers with meta or links that are no objects")
-        warning = _message(meta.get("warnings"))
+        warning = message_of(meta.get("warnings"))
         if warning and warning not in self.answer.warnings:
             self.answer.warnings.append(warning)
         available = meta.get("data_returned")
@@ -275,52 +237,6 @@ class _Reading:
         return n_new
 
 
-class _PageStore:
-    """A folder with the pages of one query to one database, each a file that is written in one step."""
-
-    def __init__(self, folder: Path, url: str, filter: str, targets: tuple[str, ...]):
-        self.query = {"url": url, "filter": filter, "fields": [*FIELDS, *targets]}
-        digest = hashlib.sha256(json.dumps(self.query).encode()).hexdigest()[:16]
-        self.folder = folder / f"{urlsplit(url).hostname}-{digest}"
-        self.n_pages = 0
-
-    def pages(self) -> Iterator[dict[str, Any]]:
-        while (path := self._path()).exists():
-            yield self._read(path, {"url", "next", "available", "data"})
-            self.n_pages += 1
-
-    def write(self, page: dict[str, Any]) -> None:
-        self._write(self._path(), page)
-        self.n_pages += 1
-
-    def read_units(self) -> dict[str, str | None] | None:
-        path = self.folder / "query.json.gz"
-        return self._read(path, {"units"})["units"] if path.exists() else None
-
-    def write_units(self, units: dict[str, str | None]) -> None:
-        self._write(self.folder / "query.json.gz", self.query | {"units": units})
-
-    def _path(self) -> Path:
-        return self.folder / f"page-{self.n_pages + 1:06d}.json.gz"
-
-    def _read(self, path: Path, keys: set[str]) -> dict[str, Any]:
-        try:
-            content = json.loads(_files.decompress(_files.read_bounded(path, _files.MAX_DATASET)))
-            if not isinstance(content, dict) or not keys <= content.keys():
-                raise ValueError(f"{' or '.join(sorted(keys))} missing")
-        except (OSError, ValueError) as error:
-            raise DatasetError(
-                f"{path} cannot be read ({error}). Delete the folder {self.folder} to ask the database anew."
-            ) from error
-        return content
-
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
-        try:
-            _files.write_atomically(path, gzip.compress(json.dumps(content).encode(), compresslevel=1))
-        except OSError as error:
-            raise DatasetError(f"{path} cannot be written ({error}); the pages before it are kept.") from error
-
-
 def session_type(n_retries: int) -> type:
     """Return a ``requests.Session`` that tries again after errors that may pass: lost connections, time-outs, 429, 5xx.
 
@@ -345,37 +261,6 @@ def session_type(n_retries: int) -> type:
     return Session
 
 
-def known_providers(session: Any) -> dict[str, dict[str, Any]]:
-    """Return the providers that are registered with OPTIMADE, by id."""
-    import requests
-    from optimade.utils import get_providers
-
-    try:
-        providers = {provider["id"]: provider for provider in get_providers(session=session)}
-    except requests.RequestException as error:
-        raise DatasetError(f"The list of OPTIMADE's providers cannot be read ({error}). {_BY_ADDRESS}") from error
-    if not providers:
-        raise DatasetError(f"The list of OPTIMADE's providers cannot be reached. {_BY_ADDRESS}")
-    return providers
-
-
-_BY_ADDRESS = "Give the address of a database instead, as in providers=['https://optimade.materialsproject.org']."
-
-
-def databases_of(provider: dict[str, Any], session: Any) -> tuple[list[str], str | None]:
-    """Return the base addresses of a provider's databases, or why there are none."""
-    import requests
-    from optimade.utils import get_child_database_links
-
-    try:
-        # It takes the address out of the mapping that it is given.
-        links = get_child_database_links(dict(provider), session=session)
-    except (RuntimeError, requests.RequestException) as error:
-        return [], _message([str(error)])
-    urls = [str(link.attributes.base_url).rstrip("/") for link in links]
-    return urls, None if urls else "it lists no databases that may be asked"
-
-
 def _host(url: str) -> tuple[str | None, int | None]:
     """Return host and port; http and https of one host count as one, since servers behind proxies mix them up."""
     parts = urlsplit(url)
@@ -386,17 +271,3 @@ def _unit(description: Any) -> str | None:
     """Return the unit in the description of a property."""
     unit = description.get("unit") if isinstance(description, dict) else None
     return unit if isinstance(unit, str) else None
-
-
-def _message(errors: Any) -> str | None:
-    """Return errors, as text or as JSON:API describes them, in one short line; None if there are none."""
-    if not errors:
-        return None
-    texts = []
-    for error in errors if isinstance(errors, list) else [errors]:
-        if isinstance(error, dict):
-            error = ": ".join(str(error[key]) for key in ("title", "detail") if error.get(key)) or json.dumps(error)
-        texts.append(str(error).removeprefix("RuntimeError: "))
-    # Addresses repeat the fields that are always asked for.
-    text = re.sub(r"response_fields=[\w%,]+", "response_fields=…", " ".join("; ".join(texts).split()))
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"

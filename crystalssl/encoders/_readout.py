@@ -129,13 +129,7 @@ class Statistics(nn.Module):
 
 
 class Set2Set(nn.Module):
-    """Set2Set of Vinyals et al.: an LSTM asks each crystal's rows, and attention answers, a few times.
-
-    Parameters
-    ----------
-    dim : int
-        Width of the rows.
-    """
+    """Set2Set of Vinyals et al.: an LSTM asks each crystal's rows, `dim` wide, and attention answers, a few times."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -155,13 +149,7 @@ class Set2Set(nn.Module):
 
 
 class CompositionAttention(nn.Module):
-    """Sum of rows, weighed by a softmax over each crystal of what row and composition together suggest.
-
-    Parameters
-    ----------
-    dim : int
-        Width of the rows.
-    """
+    """Sum of rows, `dim` wide, weighed by a softmax over each crystal of what row and composition together suggest."""
 
     def __init__(self, dim: int):
         super().__init__()

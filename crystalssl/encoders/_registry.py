@@ -69,7 +69,6 @@ def resolve_encoder(encoder: Any) -> tuple[type[Encoder], dict[str, Any]]:
     ENCODERS.check(cls)
     if cls is encoder:
         return cls, {}
-    # A class that passes them on as **shared has the defaults of the base class.
-    parameters = {**inspect.signature(Encoder).parameters, **inspect.signature(cls).parameters}
+    parameters = inspect.signature(cls).parameters
     usual = {name: parameters[name].default for name in ("readout", "pooled_layers")}
     return cls, {name: value for name, value in encoder.config.items() if name not in usual or value != usual[name]}

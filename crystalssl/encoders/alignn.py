@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -56,11 +56,7 @@ class ALIGNN(Encoder):
         Number of layers on the crystal graph after them; the paper has 4.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
-    pooled_layers : {"last", "all"}, default="last"
-        Pool the atoms' vectors after the last layer, as in the paper, or those of the embedding and of every layer side
-        by side.
-    kernels : {"fast", "plain"}, default="fast"
-        See :class:`Encoder`.
+    %(parameters)s
 
     References
     ----------
@@ -68,15 +64,12 @@ class ALIGNN(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import CrystalSSLRegressor
     >>> from crystalssl.encoders import ALIGNN
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="alignn").transform(X[:5])
-    >>> ALIGNN()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 64])
+    >>> published = ALIGNN(hidden_dim=256, n_layers=4, n_gcn_layers=4)
+    >>> published.edge_dim
+    256
+    >>> model = CrystalSSLRegressor(pretrain=None, encoder=published)
     """
 
     name = "alignn"
@@ -88,16 +81,8 @@ class ALIGNN(Encoder):
     length_centers: Tensor
     cosine_centers: Tensor
 
-    def __init__(
-        self,
-        hidden_dim: int = 64,
-        n_layers: int = 2,
-        n_gcn_layers: int = 2,
-        readout: str = "mean",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
-    ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
+    def __init__(self, hidden_dim: int = 64, n_layers: int = 2, n_gcn_layers: int = 2, **shared: Any):
+        super().__init__(**shared)
         table = element_table()
         self.register_buffer("element_features", table)
         self.register_buffer("length_centers", torch.linspace(0, self.recipe.cutoff, _N_LENGTHS))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
+from crystalssl.encoders._base import LayerOutputs
+from crystalssl.encoders._features import FeatureEncoder
 from crystalssl.encoders._kernels import cg_conv
-from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form, gaussian_expansion
+from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form
 from crystalssl.graphs import RECIPES
 
 __all__ = ["CGCNN"]
 
 
-class CGCNN(Encoder):
+class CGCNN(FeatureEncoder):
     """Crystal graph convolutional neural network of Xie and Grossman.
 
     Atoms start as ``x_i = W f_i + b`` of the features f of their elements. Edges stay the Gaussian expansion of their
@@ -35,11 +38,7 @@ class CGCNN(Encoder):
         width equals their spacing.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is the paper's.
-    pooled_layers : {"last", "all"}, default="last"
-        Pool the atoms' vectors after the last convolution, as in the paper, or those of the embedding and of every
-        convolution side by side, which keeps what an atom is beside what surrounds it.
-    kernels : {"fast", "plain"}, default="fast"
-        See :class:`Encoder`.
+    %(parameters)s
 
     References
     ----------
@@ -47,46 +46,25 @@ class CGCNN(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import CrystalSSLRegressor
     >>> from crystalssl.encoders import CGCNN
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="cgcnn").transform(X[:5])
-    >>> CGCNN()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 64])
+    >>> encoder = CGCNN(hidden_dim=32, n_layers=2)
+    >>> encoder.graph_dim
+    32
+    >>> model = CrystalSSLRegressor(pretrain=None, encoder=encoder)
     """
 
     name = "cgcnn"
     recipe = RECIPES["cgcnn"]
 
-    element_features: Tensor
-    gaussian_centers: Tensor
-
-    def __init__(
-        self,
-        hidden_dim: int = 64,
-        n_layers: int = 3,
-        n_gaussians: int = 41,
-        readout: str = "mean",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
-    ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
-        table = element_table()
-        # Both tables are saved with the weights, which mean nothing without them.
-        self.register_buffer("element_features", table)
-        self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, n_gaussians))
-        self.gaussian_width = self.recipe.cutoff / (n_gaussians - 1)
-        self.embedding = nn.Linear(table.shape[1], hidden_dim)
+    def __init__(self, hidden_dim: int = 64, n_layers: int = 3, n_gaussians: int = 41, **shared: Any):
+        super().__init__(hidden_dim, n_gaussians, **shared)
         self.convs = nn.ModuleList(CGConv(hidden_dim, n_gaussians) for _ in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1))
 
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
-        topology = Topology.of(batch)
-        edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
+        topology, edges = Topology.of(batch), self.expand(batch.distance)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         for conv in self.convs:
             nodes.append(conv(nodes[-1], edges, topology))

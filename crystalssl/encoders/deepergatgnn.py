@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from torch_geometric.data import Batch
 from torch_geometric.nn.norm import DiffGroupNorm
 from torch_geometric.utils import softmax
 
-from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
+from crystalssl.encoders._base import LayerOutputs
+from crystalssl.encoders._features import FeatureEncoder
 from crystalssl.encoders._kernels import AtomLengthPairs, agat_conv
-from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form, gaussian_expansion
+from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form
 from crystalssl.graphs import RECIPES
 
 __all__ = ["DeeperGATGNN"]
@@ -24,7 +25,7 @@ _SLOPE = 0.2
 """Of the leaky ReLU after the embeddings."""
 
 
-class DeeperGATGNN(Encoder):
+class DeeperGATGNN(FeatureEncoder):
     """Deep graph attention network of Omee et al.: the attention of GATGNN, group normalisation and residuals.
 
     Atoms and edges are embedded by a linear layer and a leaky ReLU. Each layer computes, for every edge from neighbour
@@ -55,10 +56,7 @@ class DeeperGATGNN(Encoder):
         Number of Gaussians, evenly spaced from 0 to 8 Å, in which distances are expanded.
     readout : {"attention", "mean", "mean+max+min", "set2set"}, default="attention"
         How atoms are pooled into crystals; "attention" is the paper's, with weights from atoms and composition.
-    pooled_layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last layer's, or those of the embedding and of every layer side by side.
-    kernels : {"fast", "plain"}, default="fast"
-        See :class:`Encoder`.
+    %(parameters)s
 
     References
     ----------
@@ -68,24 +66,18 @@ class DeeperGATGNN(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import CrystalSSLRegressor
     >>> from crystalssl.encoders import DeeperGATGNN
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="deepergatgnn").transform(X[:5])
-    >>> DeeperGATGNN()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 64])
+    >>> deep = DeeperGATGNN(n_layers=20)
+    >>> len(deep.convs)
+    20
+    >>> model = CrystalSSLRegressor(pretrain=None, encoder=deep, max_epochs=500)
     """
 
     name = "deepergatgnn"
     recipe = RECIPES["deepergatgnn"]
     pooling: ClassVar = {"readout": "attention", "pooled_layers": "last"}
     frozen_pooling: ClassVar = {"readout": "mean+max+min", "pooled_layers": "all"}
-
-    element_features: Tensor
-    gaussian_centers: Tensor
 
     def __init__(
         self,
@@ -94,16 +86,11 @@ class DeeperGATGNN(Encoder):
         n_heads: int = 4,
         n_gaussians: int = 50,
         readout: str = "attention",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
+        **shared: Any,
     ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
-        table = element_table()
-        self.register_buffer("element_features", table)
-        self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, n_gaussians))
+        super().__init__(hidden_dim, n_gaussians, readout=readout, **shared)
         # The authors' Gaussians are exp(-(d - µ)² / 2σ²), with σ 0.2 of the range.
         self.gaussian_width = 0.2 * math.sqrt(2) * self.recipe.cutoff
-        self.embedding = nn.Linear(table.shape[1], hidden_dim)
         self.lengths = nn.Linear(n_gaussians, hidden_dim)
         self.convs = nn.ModuleList(AGATConv(hidden_dim, n_heads) for _ in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1))
@@ -115,8 +102,7 @@ class DeeperGATGNN(Encoder):
         else:
             distances, length = batch.distance.unique(return_inverse=True)
         pairs = AtomLengthPairs.of(Topology.of(batch), length)
-        gaussians = gaussian_expansion(distances, self.gaussian_centers, self.gaussian_width)
-        lengths = F.leaky_relu(self.lengths(gaussians), _SLOPE)
+        lengths = F.leaky_relu(self.lengths(self.expand(distances)), _SLOPE)
         nodes = [F.embedding(batch.z, F.leaky_relu(self.embedding(self.element_features), _SLOPE))]
         for conv in self.convs:
             nodes.append(conv(nodes[-1], lengths, pairs))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Batch
 from torch_geometric.nn import GINEConv
 
-from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
-from crystalssl.encoders._layers import BatchNorm, gaussian_expansion
+from crystalssl.encoders._base import LayerOutputs
+from crystalssl.encoders._features import FeatureEncoder
+from crystalssl.encoders._layers import BatchNorm
 from crystalssl.graphs import RECIPES
 
 __all__ = ["GIN"]
 
 
-class GIN(Encoder):
+class GIN(FeatureEncoder):
     """Graph isomorphism network of Xu et al. with the edge features of Hu et al.
 
     Each layer computes, over the edges from neighbours j to centre i,
@@ -36,8 +36,7 @@ class GIN(Encoder):
         Number of Gaussians, evenly spaced from 0 to 8 Å and as wide as their spacing, in which distances are expanded.
     readout : {"mean", "mean+max+min", "set2set", "attention"}, default="mean"
         How atoms are pooled into crystals; the mean is that of Hu et al.
-    pooled_layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last layer's, or those of the embedding and of every layer side by side.
+    %(parameters)s
     kernels : {"fast", "plain"}, default="fast"
         Both are the same: PyG's layers have no other form.
 
@@ -48,38 +47,19 @@ class GIN(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import PretrainedCrystalEmbedder
     >>> from crystalssl.encoders import GIN
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="gin").transform(X[:5])
-    >>> GIN()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 64])
+    >>> encoder = GIN(n_layers=3, pooled_layers="all")
+    >>> encoder.node_dim
+    256
+    >>> embedder = PretrainedCrystalEmbedder("mask", encoder=encoder, weights=None)
     """
 
     name = "gin"
     recipe = RECIPES["gin"]
 
-    element_features: Tensor
-    gaussian_centers: Tensor
-
-    def __init__(
-        self,
-        hidden_dim: int = 64,
-        n_layers: int = 5,
-        n_gaussians: int = 41,
-        readout: str = "mean",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
-    ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
-        table = element_table()
-        self.register_buffer("element_features", table)
-        self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, n_gaussians))
-        self.gaussian_width = self.recipe.cutoff / (n_gaussians - 1)
-        self.embedding = nn.Linear(table.shape[1], hidden_dim)
+    def __init__(self, hidden_dim: int = 64, n_layers: int = 5, n_gaussians: int = 41, **shared: Any):
+        super().__init__(hidden_dim, n_gaussians, **shared)
         self.convs = nn.ModuleList(
             GINEConv(
                 nn.Sequential(nn.Linear(hidden_dim, 2 * hidden_dim), nn.ReLU(), nn.Linear(2 * hidden_dim, hidden_dim)),
@@ -94,7 +74,7 @@ class GIN(Encoder):
 
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
-        edges = gaussian_expansion(batch.distance, self.gaussian_centers, self.gaussian_width)
+        edges = self.expand(batch.distance)
         nodes = [F.embedding(batch.z, self.embedding(self.element_features))]
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(nodes[-1], batch.edge_index, edges))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,10 +51,7 @@ class MEGNet(Encoder):
         Number of Gaussians in which distances are expanded.
     readout : {"set2set", "mean", "mean+max+min", "attention"}, default="set2set"
         How atoms and edges are pooled into crystals. The state is put beside the result.
-    pooled_layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last block's, or those of the embedding and of all blocks side by side.
-    kernels : {"fast", "plain"}, default="fast"
-        See :class:`Encoder`.
+    %(parameters)s
 
     References
     ----------
@@ -63,15 +60,12 @@ class MEGNet(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import PretrainedCrystalEmbedder
     >>> from crystalssl.encoders import MEGNet
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="megnet").transform(X[:5])
-    >>> MEGNet()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 320])
+    >>> small = MEGNet(hidden_dim=32)
+    >>> small.graph_dim  # twice the width for atoms, for edges, and the state
+    160
+    >>> embedder = PretrainedCrystalEmbedder("cdssl", encoder=small, weights=None)
     """
 
     name = "megnet"
@@ -88,10 +82,9 @@ class MEGNet(Encoder):
         n_layers: int = 3,
         n_gaussians: int = 100,
         readout: str = "set2set",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
+        **shared: Any,
     ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
+        super().__init__(readout=readout, **shared)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff + _BEYOND_CUTOFF, n_gaussians))
         self.gaussian_width = math.sqrt(2)  # matgl's "width" of 0.5 is the factor before (d - µ)²
         self.elements = nn.Embedding(N_ELEMENTS + 1, _ELEMENT_DIM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,16 +17,15 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_memory
 
 from crystalssl._config import to_json
-from crystalssl._version import __version__
+from crystalssl._parameters import with_parameters
 from crystalssl.augment import Augmentation
-from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, Encoder, resolve_encoder
-from crystalssl.encoders._base import current_config
+from crystalssl.encoders import ENCODERS, Encoder, resolve_encoder
 from crystalssl.estimators._base import CrystalEstimator, check_encoder, check_known_elements, draw_seed, join
+from crystalssl.estimators._embedder_files import read_embedder, save_embedder
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._plain_state import PlainState
-from crystalssl.exceptions import WeightsError
 from crystalssl.pretext import PretextTask, resolve_task
-from crystalssl.training import CrystalDataset, load_encoder, pretrain, save_encoder
+from crystalssl.training import CrystalDataset, load_encoder, pretrain
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import key_of, make_task
@@ -35,6 +35,7 @@ from crystalssl.training._weights import build_encoder, bundled_folder, state_as
 __all__ = ["PretrainedCrystalEmbedder"]
 
 
+@with_parameters
 class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, PlainState, CrystalEstimator):
     """Turn crystals into vectors with an encoder that was pretrained without labels.
 
@@ -168,66 +169,35 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         "memory": [str, os.PathLike, Memory, None],
     }
 
-    def __init__(
-        self,
-        method: Any = "joint",
-        *,
-        encoder: Any = None,
-        weights: str | os.PathLike | None = "bundled",
-        continue_training: bool = False,
-        readout: str | None = None,
-        pooled_layers: str | None = None,
-        hidden_dim: int | None = None,
-        n_layers: int | None = None,
-        encoder_params: dict[str, Any] | None = None,
-        projection_dim: int | None = None,
-        perturbation: float | None = None,
-        atom_masking: float | None = None,
-        edge_masking: float | None = None,
-        views: Any = None,
-        task_params: dict[str, Any] | None = None,
-        max_epochs: int = 15,
-        batch_size: int = 128,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-6,
-        gradient_clip: float | None = 1.0,
-        validation_fraction: float = 0.05,
-        checkpoint: str | os.PathLike | None = None,
-        memory: Any = None,
-        device: str = "auto",
-        precision: str = "highest",
-        n_jobs: int | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ):
-        self.method = method
-        self.encoder = encoder
-        self.weights = weights
-        self.continue_training = continue_training
-        self.readout = readout
-        self.pooled_layers = pooled_layers
-        self.hidden_dim = hidden_dim
-        self.n_layers = n_layers
-        self.encoder_params = encoder_params
-        self.projection_dim = projection_dim
-        self.perturbation = perturbation
-        self.atom_masking = atom_masking
-        self.edge_masking = edge_masking
-        self.views = views
-        self.task_params = task_params
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.gradient_clip = gradient_clip
-        self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
-        self.memory = memory
-        self.device = device
-        self.precision = precision
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    method: Any = "joint"
+    _: KW_ONLY
+    encoder: Any = None
+    weights: str | os.PathLike | None = "bundled"
+    continue_training: bool = False
+    readout: str | None = None
+    pooled_layers: str | None = None
+    hidden_dim: int | None = None
+    n_layers: int | None = None
+    encoder_params: dict[str, Any] | None = None
+    projection_dim: int | None = None
+    perturbation: float | None = None
+    atom_masking: float | None = None
+    edge_masking: float | None = None
+    views: Any = None
+    task_params: dict[str, Any] | None = None
+    max_epochs: int = 15
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-6
+    gradient_clip: float | None = 1.0
+    validation_fraction: float = 0.05
+    checkpoint: str | os.PathLike | None = None
+    memory: Any = None
+    device: str = "auto"
+    precision: str = "highest"
+    n_jobs: int | None = None
+    random_state: Any = None
+    verbose: int = 0
 
     @usual_torch()
     def fit(self, X: Any, y: Any = None) -> PretrainedCrystalEmbedder:
@@ -240,7 +210,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         y : array-like of shape (n_crystals,) or (n_crystals, n_properties), default=None
             For methods that learn from labels: surrogate classes of any kind for "spmat-simclr" and "spmat-barlow", -1
             where unknown, for example from :func:`crystalssl.pretext.surrogate_classes`; known properties for "joint",
-            NaN where unknown. Other methods ignore it.
+            NaN where unknown, or a DataFrame of them with the columns "forces" and "virial" (see
+            :class:`crystalssl.pretext.Forces`). Other methods ignore it.
 
         Returns
         -------
@@ -282,7 +253,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         names = ("projection_dim", "perturbation", "atom_masking", "edge_masking", "views")
         return _given(**{name: getattr(self, name) for name in names}) | (self.task_params or {})
 
-    def _template(self, y: Any) -> tuple[PretextTask, np.ndarray | None]:
+    def _template(self, y: Any) -> tuple[PretextTask, Any]:
         """Return the task without weights, and the labels that it learns from."""
         task = resolve_task(self.method, **self._task_params())
         labels = task.encode_labels(y)
@@ -437,11 +408,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             If it cannot be written. Weights that `folder` held are left.
         """
         check_is_fitted(self)
-        if card is None:
-            lines = [f"- {key}: {value}" for key, value in self.config_.items() if key not in ("elements", "sha256")]
-            card = "\n".join([f"# {self.config_['method']}, {self.encoder_.name}", "", *lines, ""])
-        embedding = {"readout": self.readout, "pooled_layers": self.pooled_layers}
-        save_encoder(folder, self.encoder_, {"version": __version__, **self.config_, "embedding": embedding}, card)
+        save_embedder(folder, self.encoder_, self.config_, self.readout, self.pooled_layers, card)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, **params: Any) -> PretrainedCrystalEmbedder:
@@ -464,18 +431,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         WeightsError
             If the folder is incomplete or was altered.
         """
-        folder = os.path.join(os.path.dirname(folder) or os.curdir, os.path.basename(folder))  # a path, not a name
-        _, config = load_encoder(folder)
-        embedding = config.get("embedding", {})
-        embedding = current_config(embedding) if isinstance(embedding, dict) else {"embedding": embedding}
-        saved = {"method": config["method"], **embedding}
-        choices: dict[str, tuple] = {"readout": (*READOUTS, None), "pooled_layers": (*POOLED_LAYERS, None)}
-        for name, value in saved.items():
-            # A method that is not registered is missed where it is used, which is in further training only.
-            if value not in choices.get(name, ()) and not (name == "method" and isinstance(value, str)):
-                raise WeightsError(f"the config.json of {folder} has {name} = {value!r}, which this version cannot use")
-        params = {**saved, **params}
-        return cls(weights=folder, **params).fit([])
+        folder, saved = read_embedder(folder)
+        return cls(weights=folder, **{**saved, **params}).fit([])
 
 
 def _given(**params: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import gemmi
 import numpy as np
 from gemmi import cif
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import FULL, CrystalArrays
-from crystalssl.graphs._limits import LIMITS
 from crystalssl.graphs._symbols import atomic_number
 from crystalssl.graphs._symmetry import Group, Sites, has_settings, operations, same_sites, settings
 

@@ -332,10 +332,8 @@ class CrystalGraphs(Sequence):
 
         Parameters
         ----------
-        recipe : GraphRecipe
-            Cutoff and number of neighbours.
-        n_jobs : int or None, default=None
-            Processes; None means 1 unless in a joblib context.
+        recipe, n_jobs
+            As in :meth:`from_arrays`.
 
         Returns
         -------

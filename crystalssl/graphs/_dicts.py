@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._limits import LIMITS
 from crystalssl.graphs._symbols import atomic_number
 
 if TYPE_CHECKING:

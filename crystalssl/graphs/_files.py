@@ -9,7 +9,7 @@ import stat
 import zlib
 from typing import Any
 
-from crystalssl.graphs._limits import LIMITS
+from crystalssl._limits import LIMITS
 
 __all__ = ["read_file"]
 
@@ -57,7 +57,7 @@ def read_file(path: str, *, beginning: bool = False) -> bytes:
             break
     if not (whole or beginning):
         raise ValueError(
-            f"it holds more than {limit / 2**20:g} MiB, the crystalssl.graphs.LIMITS.bytes; raise that limit, or leave "
+            f"it holds more than {limit / 2**20:g} MiB, the crystalssl.LIMITS.bytes; raise that limit, or leave "
             "out what is not the crystal"
         )
     return data

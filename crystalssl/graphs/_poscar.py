@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._limits import LIMITS
 from crystalssl.graphs._symbols import atomic_number
 
 __all__ = ["looks_like_poscar", "read_poscar"]
@@ -39,6 +39,7 @@ def read_poscar(text: str) -> CrystalArrays:
     Returns
     -------
     CrystalArrays
+        With positions and lattice in Å, scaled as the second line says.
 
     Raises
     ------

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
-import warnings
 from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._cif import read_cif
 from crystalssl.graphs._dicts import crystal_from_dict
 from crystalssl.graphs._files import read_file
-from crystalssl.graphs._limits import LIMITS
 from crystalssl.graphs._poscar import looks_like_poscar, read_poscar
 
 if TYPE_CHECKING:
@@ -46,8 +44,6 @@ _SYMMETRY = {
     "cssr": re.compile(r"SPGR\s*=\s*(?!\s|1\b)"),
 }
 
-_lock = threading.Lock()  # of Python's list of warning filters, which pymatgen's warnings are caught by
-
 
 def read_crystal(source: str) -> tuple[Structure | CrystalArrays, list[str]]:
     """Read a file, or a text that holds what a file would.
@@ -71,7 +67,7 @@ def read_crystal(source: str) -> tuple[Structure | CrystalArrays, list[str]]:
     if "\n" in source:
         data = source.encode()
         if len(data) > LIMITS.bytes:
-            raise ValueError(f"it holds more than {LIMITS.bytes} bytes, the crystalssl.graphs.LIMITS.bytes")
+            raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes; raise that")
         return _parse(data, _format_by_content(data))
     kind = kind_of_name(source)
     data = read_file(source, beginning=kind == "poscar")
@@ -133,12 +129,12 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         return read_poscar(text), []
     if kind == "json":
         if text.count(",") > _VALUES_PER_SITE * LIMITS.sites:
-            raise ValueError(f"it holds more values than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
+            raise ValueError(f"it holds more values than a crystal of {LIMITS.sites} sites (crystalssl.LIMITS.sites)")
         return crystal_from_dict(json.loads(text)), []
     if kind == "yaml":
         return crystal_from_dict(_load_yaml(text)), []
     if text.count("\n") > _LINES_PER_SITE * LIMITS.sites:
-        raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.graphs.LIMITS)")
+        raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.LIMITS.sites)")
     if kind in _SYMMETRY and _SYMMETRY[kind].search(text):
         raise ValueError("it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF")
     announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)  # of an XSF
@@ -146,13 +142,12 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         raise ValueError(f"it announces {announced[1]} sites on {text.count(chr(10))} lines")
     from pymatgen.core import Structure
 
-    with _lock, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        structure = Structure.from_str(text, fmt=kind)  # type: ignore[arg-type]
+    # What pymatgen warns of goes its way: to catch it would take the filters and the warnings of other threads.
+    structure = Structure.from_str(text, fmt=kind)  # type: ignore[arg-type]
     LIMITS.check_sites(len(structure))
     if announced and int(announced[1]) != len(structure):
         raise ValueError(f"it announces {announced[1]} sites, but lists {len(structure)}")
-    return structure, [str(warning.message) for warning in caught]
+    return structure, []
 
 
 def _load_yaml(text: str) -> Any:

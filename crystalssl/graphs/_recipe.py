@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from crystalssl._registry import Registry
+from crystalssl.exceptions import PluginError
 
 __all__ = ["RECIPES", "GraphRecipe"]
 
@@ -97,8 +97,8 @@ class Recipes(Registry):
     def _add(self, cls: Any) -> None:
         self._values[cls.name] = cls.recipe
 
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self._values])
+    def _load_all(self) -> list[PluginError]:
+        return []
 
 
 RECIPES = Recipes(

@@ -83,7 +83,7 @@ def load_columns(
     """
     folder = Path(folder)
     try:
-        meta = json.loads(_files.read_bounded(folder / _META, _files.MAX_TEXT))
+        meta = json.loads(_files.read_bounded(folder / _META, "json_bytes"))
         read = {2: _map_format_2, _FORMAT: _map}.get(meta["format"])
         if read is None:
             raise ValueError(

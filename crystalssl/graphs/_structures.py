@@ -178,7 +178,7 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
           by jarvis, of XSF, CSSR, RES or mcsqs, compressed or not;
         - the text of such a file: a string of several lines.
 
-        Files and texts are read up to :obj:`crystalssl.graphs.LIMITS`, and nothing in them is executed.
+        Files and texts are read up to :obj:`crystalssl.LIMITS`, and nothing in them is executed.
     elements : iterable of int or None, default=None
         Atomic numbers that are allowed, for instance those that an encoder's weights were trained on; None allows all.
 

@@ -11,8 +11,8 @@ import gemmi
 import numpy as np
 from gemmi import cif
 
+from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import FULL, MIN_DISTANCE
-from crystalssl.graphs._limits import LIMITS
 
 __all__ = ["Group", "Sites", "has_settings", "operations", "same_sites", "settings"]
 

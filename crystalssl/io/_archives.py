@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -60,6 +59,7 @@ def unpacked(source: SourceFile) -> Iterator[tuple[Path, list[Problem]]]:
     """
     with tempfile.TemporaryDirectory(prefix="crystalssl-") as folder:
         problems: list[Problem] = []
+        n_bytes, n_written = source.path.stat().st_size, 0
         members = _zip_members(source) if _is_zip(source.head) else _tar_members(source)
         try:
             for number, (name, what, content) in enumerate(members):
@@ -72,7 +72,10 @@ def unpacked(source: SourceFile) -> Iterator[tuple[Path, list[Problem]]]:
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with path.open("xb") as file:
-                        shutil.copyfileobj(content, file, 2**20)
+                        while block := content.read(2**20):
+                            n_written += len(block)
+                            _files.check_expansion(n_bytes, n_written)  # of sparse files, too, which are nowhere whole
+                            file.write(block)
                 except FileExistsError:
                     reason = "the archive holds a file of this name before"
                     problems.append(Problem(None, None, f"{source.label}/{name}", reason))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from crystalssl._limits import LIMITS
 from crystalssl._optimade import structure_from_record
 from crystalssl.exceptions import InvalidStructureError
-from crystalssl.graphs import LIMITS, CrystalGraphs, GraphRecipe
+from crystalssl.graphs import CrystalGraphs, GraphRecipe
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._files import read_file
 from crystalssl.graphs._neighbors import check_distances, find_edges
@@ -78,13 +79,16 @@ def _examine(
     if limits is not None:  # in another process, whose limits are the defaults
         LIMITS.bytes, LIMITS.sites = limits
     outcomes = [_outcome(item, recipe is None) for item in items]
-    if recipe is None:
-        return outcomes, None
-    try:
-        return outcomes, _graphs(outcomes, recipe)
-    except InvalidStructureError:  # of one among many; the others are good
-        outcomes = [_with_edges(outcome, recipe) for outcome in outcomes]
-        return outcomes, _graphs(outcomes, recipe)
+    graphs = None
+    if recipe is not None:
+        try:
+            graphs = _graphs(outcomes, recipe)
+        except InvalidStructureError:  # of one among many; the others are good
+            outcomes = [_with_edges(outcome, recipe) for outcome in outcomes]
+            graphs = _graphs(outcomes, recipe)
+    if limits is not None:  # not all exceptions can be sent on
+        outcomes = [outcome._replace(cause=None) for outcome in outcomes]
+    return outcomes, graphs
 
 
 def _graphs(outcomes: list[Outcome], recipe: GraphRecipe) -> CrystalGraphs | None:
@@ -130,7 +134,7 @@ def _parsed(item: Text | File) -> tuple[Any, list[str]]:
         name = os.fspath(item.path)
         return parse_crystal(text_of(read_file(name, beginning=kind_of_name(name) == "poscar")), name)
     if len(item.data) > LIMITS.bytes:
-        raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.graphs.LIMITS.bytes")
+        raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes")
     return parse_crystal(text_of(item.data), item.name)
 
 

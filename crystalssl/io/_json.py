@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crystalssl.graphs import LIMITS
+from crystalssl._limits import LIMITS
 from crystalssl.io._json_stream import JsonStream
 from crystalssl.io._records import Records, is_crystal
 from crystalssl.io._rows import Row, Unknown, Unusable, Wanted
@@ -46,7 +46,7 @@ def read_json_lines(source: SourceFile, wanted: Wanted) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 if not line.endswith("\n") and len(line) >= LIMITS.bytes:
                     raise ValueError(
-                        f"line {number} is longer than {LIMITS.bytes:,} bytes, the crystalssl.graphs.LIMITS.bytes"
+                        f"line {number} is longer than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes"
                     ) from error
                 reason = Unusable(f"its line is not complete JSON ({error})")
                 yield Row(reason, {}, f"{records.prefix}{number}", number, source.label)
@@ -93,7 +93,7 @@ def _object(stream: JsonStream, records: Records, source: SourceFile) -> Iterato
         elif n_rows:
             stream.skip()
         else:
-            value = stream.value()
+            value = stream.large()
             # Records by id. A dict named as a field is part of one record, or a column.
             if key not in _FIELDS and isinstance(value, dict) and _is_record(value) and len(fields) == kept:
                 yield records.row(value, kept, key)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
-from crystalssl.graphs import LIMITS
+from crystalssl._limits import LIMITS
 
 __all__ = ["JsonStream"]
 
@@ -62,8 +62,7 @@ class JsonStream:
                 # Not complete, or no JSON: more of the text decides.
                 if len(self._text) - self._position > LIMITS.bytes:
                     raise ValueError(
-                        f"no complete JSON value in {LIMITS.bytes:,} bytes, the crystalssl.graphs.LIMITS.bytes "
-                        f"({error.msg})"
+                        f"no complete JSON value in {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes ({error.msg})"
                     ) from error
                 if not self._more():
                     raise ValueError(f"it is not complete JSON ({error.msg})") from error
@@ -72,6 +71,12 @@ class JsonStream:
                 continue
             self._position = end
             return value
+
+    def large(self) -> Any:
+        """Decode the value that comes next, of which only the parts are held to the limits: a column of a table."""
+        if self.peek() == "[":
+            return list(self.items())
+        return {key: self.value() for key in self.members()} if self.peek() == "{" else self.value()
 
     def skip(self) -> None:
         """Step over the value that comes next; a list of any length, item by item."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.io._stream import iter_crystals, report_of
+from crystalssl.io._chunk import report_of
+from crystalssl.io._stream import iter_crystals
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -92,9 +93,9 @@ def read_crystals(
         unit : str, list or None
             Unit of the target that the source states (``"gap (eV)"``, a Parquet field's ``unit``); a list for several.
         report : pandas.DataFrame
-            Columns ``id``, ``row`` (from 0; missing for a file of one crystal), ``file`` and ``reason``: each record
-            that is left out. With ``on_error="raise"`` these are only files of a folder that hold no crystals, or that
-            the table of targets does not list.
+            Each record that is left out, with the columns ``id``, ``row`` (from 0, below a header; missing for a file
+            of one crystal), ``file`` and ``reason``. With ``on_error="raise"`` these are only files of a folder that
+            hold no crystals, or that the table of targets does not list.
         notes : pandas.DataFrame
             Columns ``id``, ``row``, ``file`` and ``note``: what is odd in files that are read all the same.
         rows, files : list

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crystalssl._limits import LIMITS
 from crystalssl._optimade import LAYOUT
-from crystalssl.graphs import LIMITS
 from crystalssl.io._rows import File, Row, Text, Unknown, Unusable, Wanted, find_name
 from crystalssl.io._source_file import SourceFile, id_of
 
@@ -92,6 +92,8 @@ class Records:
     def row(self, values: Any, number: int | None, id: str | None = None) -> Row:
         """Return a row for a record: a mapping with the crystal in it, or a crystal alone."""
         default = f"{self.prefix}{number}" if id is None else id
+        if not isinstance(values, Mapping) and is_crystal(getattr(values, "structure", None)):
+            return self.ready(values.structure, _Attributes(values), number, default)
         if not isinstance(values, Mapping):
             try:
                 return Row(self._item(values), {}, default, number, self.label)
@@ -144,7 +146,7 @@ class Records:
     def _is_like(self, value: Any) -> bool:
         if isinstance(value, str) and not ("\n" in value or value.count("\\n") > 2 or value.lstrip()[:1] == "{"):
             name = _slashes(value)
-            return bool(name) and self.folder is not None and self._find(name) is not None
+            return bool(name) and (os.path.isfile(name) if self.folder is None else self._find(name) is not None)
         if isinstance(value, (str, bytes)):
             return True
         return is_crystal(value) or is_crystal(getattr(value, "structure", None))
@@ -205,6 +207,27 @@ class Records:
         return found if found is not None and self._is_inside(found.name) else None
 
 
+class _Attributes(Mapping):
+    """What an object with a structure has besides: an entry of pymatgen, a document of the Materials Project."""
+
+    def __init__(self, item: Any):
+        self._item = item
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        return getattr(self._item, name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name[:1] != "_" and not callable(getattr(self._item, name, len))
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self.__contains__, vars(self._item))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
 def _attributes(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of a record; those of OPTIMADE's JSON are a level deeper than its id."""
     inner = values.get("attributes")
@@ -223,7 +246,7 @@ def _rank(name: str) -> int:
 def _decoded(text: str) -> Any:
     """Return a dict that is written as JSON, or as Python prints it."""
     if len(text) > LIMITS.bytes:
-        raise Unusable(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.graphs.LIMITS.bytes")
+        raise Unusable(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes")
     try:
         value = json.loads(text)
     except ValueError as error:

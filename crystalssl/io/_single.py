@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crystalssl.graphs import LIMITS
+from crystalssl._limits import LIMITS
 from crystalssl.io._rows import File, Row, Text, Wanted
 from crystalssl.io._source_file import SourceFile, text_of
 

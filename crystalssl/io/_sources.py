@@ -48,6 +48,8 @@ class Listed(NamedTuple):
 @contextlib.contextmanager
 def opened(source: Any) -> Iterator[Origin]:
     """Open whatever crystals come in."""
+    if hasattr(source, "to_frame"):  # a Series
+        source = source.to_frame()
     if is_frame(source):
         frame = source.collect() if hasattr(source, "collect") else source  # of polars, if it is lazy
         yield Origin(
@@ -67,12 +69,13 @@ def opened(source: Any) -> Iterator[Origin]:
             label = str(getattr(source, "name", "the stream"))
             with _file(SourceFile(path, label, "stream", Path.cwd())) as origin:
                 yield origin
-    elif isinstance(source, Mapping) or is_crystal(source):
+    elif isinstance(source, (Mapping, bytes, bytearray)) or is_crystal(source):
         raise NotACrystalError(f"the source is a single {type(source).__name__}; wrap it in a list: [source]")
+    elif hasattr(source, "to_batches"):  # a table or data set of Arrow
+        yield Origin("the table", lambda wanted, listed: _in_memory(_records_of(source, wanted), wanted, listed))
     elif isinstance(source, Iterable):
         total = len(source) if hasattr(source, "__len__") else None  # type: ignore[arg-type]
-        items = source.to_list() if hasattr(source, "to_list") else source
-        yield Origin("the list", lambda wanted, listed: _in_memory(items, wanted, listed), Path.cwd(), total)
+        yield Origin("the list", lambda wanted, listed: _in_memory(source, wanted, listed), Path.cwd(), total)
     else:
         raise NotACrystalError(
             f"{type(source).__name__} is no source of crystals; pass a path, a glob, a DataFrame, or a list of paths, "
@@ -82,6 +85,8 @@ def opened(source: Any) -> Iterator[Origin]:
 
 @contextlib.contextmanager
 def _path(name: str) -> Iterator[Origin]:
+    if not name.strip():
+        raise DatasetError("The source is an empty path.")
     path = Path(name).expanduser()
     if os.path.isdir(path):
         yield _folder(path, name)
@@ -126,21 +131,29 @@ def _file(source: SourceFile) -> Iterator[Origin]:
 
 def _folder(folder: Path, label: str) -> Origin:
     sources = []
-    for parent, folders, names in os.walk(folder):
+    unread: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = sorted(name for name in folders if not name.startswith(_HIDDEN))
         for name in sorted(names):
             path = Path(parent, name)
             inner = path.relative_to(folder).as_posix()
             if not name.startswith(_HIDDEN):
                 sources.append(SourceFile(path, f"{label.rstrip('/')}/{inner}", id_of(inner)))
-    if not sources:
+    if not sources and not unread:
         raise DatasetError(f"{label} holds no files.")
-    return Origin(label, lambda wanted, listed: _files(sources, wanted, listed, named=False), folder, len(sources))
+    problems = [Problem(None, None, str(error.filename), f"the folder cannot be read ({error})") for error in unread]
+    return Origin(
+        label,
+        lambda wanted, listed: itertools.chain(problems, _files(sources, wanted, listed, named=False)),
+        folder,
+        len(sources),
+    )
 
 
 def _files(sources: list[SourceFile], wanted: Wanted, listed: Listed | None, named: bool) -> Rows:
+    table = os.path.realpath(listed.path) if listed else None
     for source in sources:
-        if listed and os.path.samefile(source.path, listed.path):
+        if os.path.realpath(source.path) == table:
             continue
         if not named and source.path.name in _BESIDE:
             continue
@@ -176,6 +189,12 @@ def _in_memory(items: Iterable[Any], wanted: Wanted, listed: Listed | None = Non
             yield records.row(item, number)
 
 
+def _records_of(table: Any, wanted: Wanted) -> Iterator[Any]:
+    for batch in table.to_batches():
+        for start in range(0, batch.num_rows, wanted.chunk_size):
+            yield from batch.slice(start, wanted.chunk_size).to_pylist()
+
+
 def _guarded(
     source: SourceFile | None, rows: Callable[[], Iterator[Any]], named: bool = True, *, first_is_error: bool = False
 ) -> Rows:
@@ -198,7 +217,7 @@ def _guarded(
         for row in rows():
             yield row
             n_rows += 1
-    except (ImportError, GeneratorExit):
+    except ImportError:
         raise
     except FileNotFoundError as error:
         if first_is_error:
@@ -206,9 +225,9 @@ def _guarded(
         yield Problem(None, None, label, "there is no such file", cause=error)
     except Exception as error:  # readers raise whatever their format's parser raises
         reason = str(error) or type(error).__name__
-        if isinstance(error, DatasetError) and not n_rows:  # of a column that there is not
-            raise
         if not n_rows and (first_is_error or source is None):
+            if isinstance(error, DatasetError):  # of a column that there is not
+                raise
             raise DatasetError(f"{label} cannot be read: {reason}.") from error
         if n_rows:
             reason = f"it and all after it cannot be read ({reason})"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from crystalssl.graphs import LIMITS
+from crystalssl._limits import LIMITS
 from crystalssl.io._records import Records
 from crystalssl.io._rows import Row, Unusable, Wanted
 from crystalssl.io._source_file import SourceFile

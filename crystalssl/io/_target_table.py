@@ -9,7 +9,7 @@ from typing import Any
 
 from crystalssl.exceptions import DatasetError
 from crystalssl.io._records import IDS
-from crystalssl.io._rows import Problem, Unusable, find_name
+from crystalssl.io._rows import Problem, Unusable, find_name, split_unit
 from crystalssl.io._source_file import SourceFile, id_of
 from crystalssl.io._tables import cells_of
 from crystalssl.io._targets import number_or_text
@@ -86,6 +86,8 @@ class TargetTable:
         cells = [row for _, row in found if isinstance(row, list)]
         self.names = list(names) if names is not None else self._values(columns, key, cells)
         places = [columns.index(find_name(name, columns)) for name in self.names]  # type: ignore[arg-type]
+        units = ((name, split_unit(columns[place])[1]) for name, place in zip(self.names, places, strict=True))
+        self.units = {name: unit for name, unit in units if unit}
         self.values: dict[str, list[Any]] = {}
         self.problems: list[Problem] = []
         self._rows: dict[str, int] = {}

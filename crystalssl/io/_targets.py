@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from crystalssl.io._rows import Unusable, find_name, split_unit
 
 __all__ = ["Targets", "number_or_text"]
 
+_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
+_COMMA = re.compile(r"[+-]?[\d.]+(,\d+)+")
 _MISSING = {"na", "n/a", "nan", "none", "null", "-", "--", "?", "."}
 
 
@@ -46,6 +49,10 @@ def number_or_text(value: Any) -> float | bool | str | None:
             return text.lower() == "true"
         if "_" in text:  # which Python would take between digits
             return text
+        if _GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+        elif _COMMA.fullmatch(text):
+            raise Unusable(f"is {text!r}, whose comma may be that of decimals or of thousands; write a point, or none")
         try:
             value = float(text)
         except ValueError:
@@ -67,8 +74,10 @@ class Targets:
     ----------
     names : sequence of str
         The columns.
-    table : mapping of str to tuple, or None, default=None
+    table : mapping of str to sequence, or None
         Values by id, where they come from a table of their own.
+    units : dict of str to str
+        Where the units are put that the names of columns tell.
     keep_unlabelled : bool, default=False
         Whether a record without any target is kept, with NaN.
     """
@@ -76,14 +85,15 @@ class Targets:
     def __init__(
         self,
         names: Sequence[str],
-        table: Mapping[str, Sequence[Any]] | None = None,
+        table: Mapping[str, Sequence[Any]] | None,
+        units: dict[str, str],
         *,
         keep_unlabelled: bool = False,
     ):
         self.names, self.table, self.keep_unlabelled = list(names), table, keep_unlabelled
         self._kinds: list[str | None] = [None] * len(self.names)
         self._found = table is not None
-        self.units: dict[str, str] = {}
+        self.units = units
 
     def start(self, rows: Sequence[Mapping[str, Any]], values: Sequence[Sequence[Any] | Unusable]) -> None:
         """Learn from the first records what the columns hold: numbers, truth or names.
@@ -95,11 +105,9 @@ class Targets:
         """
         for position, name in enumerate(self.names):
             if self.table is None and name not in self.units:
-                for row in rows:
-                    unit = split_unit(find_name(name, row) or "")[1]
-                    if unit:
-                        self.units[name] = unit
-                        break
+                found = next(filter(None, (find_name(name, row) for row in rows)), "")
+                if unit := split_unit(found)[1]:
+                    self.units[name] = unit
             if not self._found and rows and all(find_name(name, row) is None for row in rows):
                 known = known_names(rows[:100])
                 shown = ", ".join(map(repr, known[:20])) or "no values besides the crystal"
@@ -109,11 +117,11 @@ class Targets:
                 )
             if self._kinds[position] is None:
                 kinds = []
-                for found in values:
-                    if not isinstance(found, Unusable):
+                for row_values in values:
+                    if not isinstance(row_values, Unusable):
                         # An infinite value is told of when its record's turn comes.
                         with contextlib.suppress(Unusable):
-                            kinds.append(type(number_or_text(found[position])))
+                            kinds.append(type(number_or_text(row_values[position])))
                 kinds = [kind for kind in kinds if kind is not type(None)]
                 if kinds:
                     self._kinds[position] = max((float, bool, str), key=kinds.count).__name__

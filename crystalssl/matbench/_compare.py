@@ -160,6 +160,7 @@ class MatbenchComparison:
         Returns
         -------
         matplotlib.axes.Axes
+            With one bar for each algorithm.
 
         Raises
         ------

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crystalssl._files import MAX_DATASET, decompress, read_bounded, write_atomically
+from crystalssl._files import decompress, read_bounded, write_atomically
 from crystalssl._version import __version__
 from crystalssl.datasets import matbench_folds
 from crystalssl.datasets._registry import load_registry
@@ -53,21 +53,7 @@ def timestamp() -> str:
 
 
 def fold_path(folder: Path, task: str, number: int) -> Path:
-    """Return where a finished fold is kept.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the run.
-    task : str
-        Name of the task.
-    number : int
-        The fold, 0 to 4.
-
-    Returns
-    -------
-    pathlib.Path
-    """
+    """Return where a finished fold of a task, number 0 to 4, is kept in the folder of a run."""
     return folder / _FOLDS_NAME / task / f"fold_{number}.json"
 
 
@@ -290,7 +276,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def _load(path: Path) -> Any:
     try:
-        content = read_bounded(path, MAX_DATASET)
+        content = read_bounded(path, "dataset_bytes")
         return json.loads(decompress(content) if content.startswith(b"\x1f\x8b") else content)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}.") from error

@@ -120,8 +120,7 @@ def run(
 
     References
     ----------
-    Dunn, A. et al. Benchmarking materials property prediction methods: the Matbench test set and Automatminer
-    reference algorithm. npj Computational Materials 6, 138 (2020). doi:10.1038/s41524-020-00406-3
+    A. Dunn et al., npj Comput. Mater. 6, 138 (2020), doi:10.1038/s41524-020-00406-3.
 
     Examples
     --------

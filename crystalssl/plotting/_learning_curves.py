@@ -27,6 +27,7 @@ def plot_learning_curves(history: Iterable[Mapping[str, Any]] | Any, ax: Axes | 
     Returns
     -------
     matplotlib.axes.Axes
+        With a line for each loss.
 
     Raises
     ------

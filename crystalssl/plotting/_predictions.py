@@ -29,6 +29,7 @@ def plot_predictions(y_true: Any, y_pred: Any, ax: Axes | None = None, unit: str
     Returns
     -------
     matplotlib.axes.Axes
+        With one point for each crystal.
 
     Raises
     ------

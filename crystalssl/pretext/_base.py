@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from crystalssl._config import Configured
 from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, RandomPerturbation, resolve_views
 from crystalssl.encoders import Encoded, Encoder
+from crystalssl.pretext._labels import Labels
 
 __all__ = ["PretextTask", "TwoViews", "mlp", "two_views"]
 
@@ -58,6 +59,7 @@ class PretextTask(Configured, nn.Module):
         Returns
         -------
         PretextTask
+            A new one; this one stays a template.
 
         Raises
         ------
@@ -78,8 +80,10 @@ class PretextTask(Configured, nn.Module):
         """Make the layers of the task, as attributes, for what this encoder makes."""
 
     @classmethod
-    def encode_labels(cls, y: Any) -> np.ndarray | None:
+    def encode_labels(cls, y: Any) -> np.ndarray | Labels | None:
         """Return what users give as `y` as an array of shape (n_crystals, n_labels), float32, or None if unused.
+
+        Labels of atoms stand beside those of crystals, in :class:`~crystalssl.pretext._labels.Labels`.
 
         Raises
         ------
@@ -134,7 +138,7 @@ class TwoViews(PretextTask):
         How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None takes those of
         :meth:`default_view`.
     **view_params
-        Parameters of :meth:`default_view`, where `views` is None.
+        `perturbation`, `atom_masking` and `edge_masking` of :meth:`default_view`, where `views` is None.
     """
 
     encoder_name = "cgcnn"

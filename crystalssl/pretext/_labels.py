@@ -25,13 +25,13 @@ FORCES, VIRIAL = "forces", "virial"
 class Labels(NamedTuple):
     """Labels of crystals and of their atoms, as tasks learn them."""
 
-    crystals: np.ndarray
+    crystals: np.ndarray | None
     """Of shape (n_crystals, n_properties), or n_properties + 9 with virials; float32, NaN where unknown."""
-    atoms: np.ndarray | None
+    atoms: np.ndarray | None = None
     """Forces of shape (n_atoms, 3), float32, NaN where unknown."""
-    counts: np.ndarray | None
+    counts: np.ndarray | None = None
     """Atoms of each crystal for which forces were given."""
-    n_properties: int
+    n_properties: int = 0
 
 
 def surrogate_classes(kind: str, *, band_gap: Any = None, magnetization: Any = None, n_atoms: Any = None) -> np.ndarray:

@@ -60,8 +60,7 @@ class BarlowTwins(TwoViews):
     ----------
     redundancy_weight : float, default=0.0051
         λ, the weight of the off-diagonal terms.
-    **view_params
-        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+    %(parameters)s
 
     References
     ----------

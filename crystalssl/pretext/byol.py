@@ -23,8 +23,7 @@ class BYOL(TwoViews):
         Share of the target's weights that a step leaves as it is. The paper raises it from 0.996 to 1.
     predictor_dim : int, default=256
         Width of the predictor's hidden layer.
-    **view_params
-        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+    %(parameters)s
 
     References
     ----------

@@ -23,7 +23,7 @@ def standardised_distances(batch: Batch) -> Tensor:
     Parameters
     ----------
     batch : Batch
-        As made by :func:`crystalssl.training.collate`.
+        Of crystals as they are, not of perturbed ones.
 
     Returns
     -------

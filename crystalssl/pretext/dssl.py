@@ -51,10 +51,6 @@ class DSSLMicroproperty(WeightedTasks):
         Share of atoms that are masked.
     perturbation : float, default=0.05
         Displacement of every atom in the contrasted views, in Å.
-
-    References
-    ----------
-    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
     """
 
     encoder_name = "deepergatgnn"
@@ -74,7 +70,12 @@ class DSSLMicroproperty(WeightedTasks):
 
 @register_task
 class DSSLValence(DSSLMicroproperty):
-    """:class:`DSSL` with the number of valence electrons as microproperty, "DSSL+VE" of the paper."""
+    """:class:`DSSL` with the number of valence electrons as microproperty, "DSSL+VE" of the paper.
+
+    Parameters
+    ----------
+    %(parameters)s
+    """
 
     name = "dssl-ve"
     microproperty = ValenceElectrons
@@ -82,7 +83,12 @@ class DSSLValence(DSSLMicroproperty):
 
 @register_task
 class DSSLStiffness(DSSLMicroproperty):
-    """:class:`DSSL` with the atomic stiffness as microproperty, "DSSL+AS" of the paper."""
+    """:class:`DSSL` with the atomic stiffness as microproperty, "DSSL+AS" of the paper.
+
+    Parameters
+    ----------
+    %(parameters)s
+    """
 
     name = "dssl-as"
     microproperty = AtomicStiffness

@@ -15,26 +15,35 @@ from crystalssl.pretext._registry import register_task
 __all__ = ["MaskedElements"]
 
 
-@register_task
-class MaskedElements(PretextTask):
-    """Predict the elements of masked atoms, eq. 2 of DSSL.
+class MaskedAtoms(PretextTask):
+    """Base of the tasks that predict from one view, in which some atoms are masked.
 
     Parameters
     ----------
     atom_masking : float, default=0.15
         Share of atoms that are masked.
-
-    References
-    ----------
-    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
     """
-
-    name = "mask"
-    encoder_name = "cgcnn"
 
     def __init__(self, atom_masking: float = 0.15):
         super().__init__()
         self.views = [AtomMasking(atom_masking)]
+
+
+@register_task
+class MaskedElements(MaskedAtoms):
+    """Predict the elements of masked atoms, as in DSSL.
+
+    Parameters
+    ----------
+    %(parameters)s
+
+    References
+    ----------
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100, eq. 2.
+    """
+
+    name = "mask"
+    encoder_name = "cgcnn"
 
     def build(self, encoder: Encoder) -> None:
         """Make the layer that predicts elements."""

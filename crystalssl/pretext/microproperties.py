@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch
 
-from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder, valence_electrons
 from crystalssl.graphs import N_ELEMENTS
-from crystalssl.pretext._base import PretextTask
 from crystalssl.pretext._registry import register_task
+from crystalssl.pretext.mask import MaskedAtoms
 
 __all__ = ["AtomicStiffness", "ValenceElectrons", "atomic_stiffness"]
 
@@ -50,30 +49,25 @@ def atomic_stiffness() -> np.ndarray:
 
 
 @register_task
-class ValenceElectrons(PretextTask):
-    """Predict every atom's number of valence electrons, 17 classes, eq. 4 of DSSL.
+class ValenceElectrons(MaskedAtoms):
+    """Predict every atom's number of valence electrons, 17 classes, as in DSSL.
 
     The paper does not say which view the atoms are read from. Here it is the one with masked atoms: for an atom whose
     element is given there would be nothing to predict.
 
     Parameters
     ----------
-    atom_masking : float, default=0.15
-        Share of atoms that are masked.
+    %(parameters)s
 
     References
     ----------
-    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100, eq. 4.
     """
 
     name = "valence"
     encoder_name = "deepergatgnn"
 
     classes: Tensor
-
-    def __init__(self, atom_masking: float = 0.15):
-        super().__init__()
-        self.views = [AtomMasking(atom_masking)]
 
     def build(self, encoder: Encoder) -> None:
         """Make the layer that predicts valence electrons, and the table of what is right."""
@@ -94,30 +88,25 @@ class ValenceElectrons(PretextTask):
 
 
 @register_task
-class AtomicStiffness(PretextTask):
-    """Predict every atom's stiffness, eq. 4 of DSSL; atoms of elements without a value are left out.
+class AtomicStiffness(MaskedAtoms):
+    """Predict every atom's stiffness, as in DSSL; atoms of elements without a value are left out.
 
     As for :class:`ValenceElectrons`, atoms are read from the view with masked atoms.
 
     Parameters
     ----------
-    atom_masking : float, default=0.15
-        Share of atoms that are masked.
+    %(parameters)s
 
     References
     ----------
-    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100.
     R. Jin, X. Yuan and E. Gao, Nat. Commun. 14, 4258 (2023), doi:10.1038/s41467-023-39826-7.
+    N. Fu, L. Wei and J. Hu, J. Phys. Chem. Lett. 15, 2841 (2024), doi:10.1021/acs.jpclett.4c00100, eq. 4.
     """
 
     name = "stiffness"
     encoder_name = "deepergatgnn"
 
     stiffness: Tensor
-
-    def __init__(self, atom_masking: float = 0.15):
-        super().__init__()
-        self.views = [AtomMasking(atom_masking)]
 
     def build(self, encoder: Encoder) -> None:
         """Make the layer that predicts stiffness, and the table of what is right."""

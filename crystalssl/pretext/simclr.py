@@ -51,8 +51,7 @@ class SimCLR(TwoViews):
     ----------
     temperature : float, default=0.1
         τ.
-    **view_params
-        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+    %(parameters)s
 
     References
     ----------

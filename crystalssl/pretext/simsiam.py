@@ -46,8 +46,7 @@ class SimSiam(TwoViews):
     ----------
     predictor_dim : int, default=32
         Width of the predictor's hidden layer, a bottleneck.
-    **view_params
-        `projection_dim`, `views`, `perturbation`, `atom_masking` and `edge_masking` of :class:`TwoViews`.
+    %(parameters)s
 
     References
     ----------

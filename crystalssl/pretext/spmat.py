@@ -14,6 +14,7 @@ from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, 
 from crystalssl.pretext._base import TwoViews
 from crystalssl.pretext._labels import encode_classes
 from crystalssl.pretext._registry import register_task
+from crystalssl.pretext.simclr import SimCLR
 
 __all__ = ["SPMatBarlow", "SPMatSimCLR", "supervised_barlow_loss", "supervised_contrastive_loss"]
 
@@ -78,10 +79,8 @@ def supervised_barlow_loss(a: Tensor, b: Tensor, classes: Tensor, different_weig
 
     Parameters
     ----------
-    a, b : Tensor of shape (n_crystals, d)
-        Projections of two views of the same crystals.
-    classes : Tensor of shape (n_crystals,)
-        Surrogate classes; -1 for none.
+    a, b, classes
+        As in :func:`supervised_contrastive_loss`.
     different_weight : float, default=1.0
         λ.
 
@@ -107,11 +106,7 @@ class SPMat(TwoViews):
 
     Parameters
     ----------
-    projection_dim : int, default=128
-        Width of the projections that are compared.
-    views : str, type, Augmentation, dict, list of these, or pair of lists, default=None
-        How the two views are made, as :func:`crystalssl.augment.resolve_views` takes it; None takes those of
-        :meth:`default_view`.
+    %(parameters)s
     **view_params
         `atom_masking`, `edge_masking` and `distance_noise` of :meth:`default_view`, where `views` is None.
     """
@@ -140,15 +135,14 @@ class SPMat(TwoViews):
 
 
 @register_task
-class SPMatSimCLR(SPMat):
+class SPMatSimCLR(SPMat, SimCLR):
     """SPMat with the supervised contrastive loss: crystals of the same surrogate class find each other.
 
     Parameters
     ----------
     temperature : float, default=0.1
-        τ.
-    **view_params
-        `projection_dim`, `views`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
+        τ, as of :class:`SimCLR`.
+    %(parameters)s
 
     References
     ----------
@@ -156,12 +150,6 @@ class SPMatSimCLR(SPMat):
     """
 
     name = "spmat-simclr"
-
-    def __init__(self, temperature: float = 0.1, **view_params: Any):
-        super().__init__(**view_params)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature!r}")
-        self.temperature = temperature
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
         """Return :func:`supervised_contrastive_loss`."""
@@ -176,8 +164,7 @@ class SPMatBarlow(SPMat):
     ----------
     different_weight : float, default=1.0
         λ, the weight of the pairs of different classes.
-    **view_params
-        `projection_dim`, `views`, `atom_masking`, `edge_masking` and `distance_noise` of :class:`SPMat`.
+    %(parameters)s
 
     References
     ----------

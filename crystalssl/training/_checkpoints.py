@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from crystalssl import _files
+from crystalssl._limits import LIMITS
 from crystalssl._tensors import blocks_of, read_header
 from crystalssl.exceptions import WeightsError
 
@@ -57,9 +58,10 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, An
         _update(digest, name, tensor.dtype, tensor.shape, [tensor.reshape(-1).view(torch.uint8).numpy()])
     content = save(tensors, metadata={"state": text, "sha256": digest.hexdigest()})
     try:
-        for n_bytes, limit in ((len(content), "MAX_CHECKPOINT"), (int.from_bytes(content[:8], "little"), "MAX_HEADER")):
-            if n_bytes > getattr(_files, limit):
-                raise OSError(f"its {n_bytes:,} bytes could not be read again; raise crystalssl._files.{limit}")
+        sizes = {"checkpoint_bytes": len(content), "header_bytes": int.from_bytes(content[:8], "little")}
+        for limit, n_bytes in sizes.items():
+            if n_bytes > getattr(LIMITS, limit):
+                raise OSError(f"its {n_bytes:,} bytes could not be read again; raise crystalssl.LIMITS.{limit}")
         _files.write_atomically(path, content)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         kept = f"that of epoch {len(state['history']) - 1} is left" if os.path.isfile(path) else "there is none yet"
@@ -77,7 +79,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         If there is something else, or the file was damaged. Nothing is kept in memory before its hash is compared.
     """
     try:
-        with _files.open_regular(path, _files.MAX_CHECKPOINT) as file:
+        with _files.open_regular(path, "checkpoint_bytes") as file:
             entries, metadata = read_header(file, os.fstat(file.fileno()).st_size)
             digest = hashlib.sha256(metadata["state"].encode())
             for name in sorted(entries):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crystalssl import _files
+from crystalssl._limits import LIMITS
 from crystalssl.exceptions import WeightsError
 
 __all__ = [
@@ -77,7 +78,7 @@ def read_folder(folder: Path, kind: Kind) -> tuple[dict[str, Any], bytes]:
     """
     config = read_config(folder, kind)
     try:
-        with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+        with _files.open_regular(folder / _WEIGHTS, "weights_bytes") as file:
             found = _files.sha256_of(file)
             # Only now: what is refused costs no memory.
             content = file.read() if found == config["sha256"] else b""
@@ -99,7 +100,7 @@ def kind_of(folder: Path) -> Kind:
 
 def _read_json(folder: Path, kind: Kind) -> Any:
     try:
-        return json.loads(_files.read_bounded(folder / _CONFIG, _files.MAX_TEXT))
+        return json.loads(_files.read_bounded(folder / _CONFIG, "json_bytes"))
     except OSError as error:
         raise _unreadable(folder, kind, error) from error
     except (ValueError, RecursionError) as error:
@@ -132,11 +133,11 @@ def _unreadable(folder: Path, kind: Kind, error: OSError) -> WeightsError:
 def write_folder(folder: Path, kind: Kind, config: dict[str, Any], weights: bytes, card: str) -> None:
     """Write a folder, as :func:`crystalssl.training.save_encoder` says; of the same kind, it is replaced."""
     contents = {_CONFIG: (json.dumps(config, indent=2) + "\n").encode(), _WEIGHTS: weights, _CARD: card.encode()}
-    for name, limit in ((_CONFIG, "MAX_TEXT"), (_WEIGHTS, "MAX_WEIGHTS")):
-        if len(contents[name]) > getattr(_files, limit):
+    for name, limit in ((_CONFIG, "json_bytes"), (_WEIGHTS, "weights_bytes")):
+        if len(contents[name]) > getattr(LIMITS, limit):
             raise WeightsError(
                 f"the {name} of {folder} would have {len(contents[name]):,} bytes and could not be read again; raise "
-                f"crystalssl._files.{limit}, which is {getattr(_files, limit):,}"
+                f"crystalssl.LIMITS.{limit}, which is {getattr(LIMITS, limit):,}"
             )
     try:
         in_the_way = _foreign(folder, kind)
@@ -216,7 +217,7 @@ def _foreign(folder: Path, kind: Kind) -> str:
             read_config(folder, other)
             return f"it is a {other.noun}"
         return f"its {_CONFIG} is not one that crystalssl wrote"
-    with _files.open_regular(folder / _WEIGHTS, _files.MAX_WEIGHTS) as file:
+    with _files.open_regular(folder / _WEIGHTS, "weights_bytes") as file:
         written = _files.sha256_of(file) == expected
     return "" if written else f"its {_WEIGHTS} is not the one that its {_CONFIG} was written with"
 

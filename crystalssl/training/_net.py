@@ -79,12 +79,9 @@ class CrystalNet(NeuralNet):
 
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
+        generator = self._randomness.generator if self._randomness else None
         with_cell = getattr(self.module_, "reads_cell", False)
-        return BatchIterator(dataset, self.batch_size, training, self._generator, with_cell)
-
-    @property
-    def _generator(self) -> torch.Generator | None:
-        return None if self._randomness is None else self._randomness.generator
+        return BatchIterator(dataset, self.batch_size, training, generator, with_cell)
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
         """Make the generators of training."""
@@ -160,7 +157,8 @@ class PretrainingNet(CrystalNet):
     def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Return the loss of a batch; its views are drawn from a generator of their own, on the device."""
         if self.module_.training:
-            seed = int(torch.randint(2**62, (), generator=self._generator))
+            generator = self._randomness.generator if self._randomness else None
+            seed = int(torch.randint(2**62, (), generator=generator))
         else:  # views differ between batches, but not between epochs, so that validation losses can be compared
             seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]))
         return super().infer(x, generator=torch.Generator(self.device).manual_seed(seed), **fit_params)

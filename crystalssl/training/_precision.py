@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -61,8 +62,7 @@ def _enter(setting: tuple[str, ...]) -> None:
         try:
             _turn.wait_for(lambda: _queue[0] is place and (not _inside or _setting == setting))
             if not _inside:
-                _before, _setting = _read(), setting
-                _write(setting)
+                _before, _setting = _exchange(setting), setting
             _inside += 1
             _mine.setting = setting
         finally:  # Ctrl-C ends the waiting, too
@@ -78,22 +78,18 @@ def _leave() -> None:
         _mine.setting = None
         _inside -= 1
         if not _inside:
-            _write(_before)
+            _exchange(_before)
         _turn.notify_all()
 
 
-def _read() -> tuple[str, ...]:
+def _exchange(setting: tuple[str, ...]) -> tuple[str, ...]:
+    """Set the precision of all backends, and return what it was."""
     # Backend by backend: torch.get_float32_matmul_precision raises once a user has set only one of them.
-    return tuple(backend.fp32_precision for backend in _backends())
-
-
-def _write(setting: tuple[str, ...]) -> None:
-    for backend, value in zip(_backends(), setting, strict=True):
+    backends: Any = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = tuple(backend.fp32_precision for backend in backends)
+    for backend, value in zip(backends, setting, strict=True):
         backend.fp32_precision = value
-
-
-def _backends() -> tuple:
-    return torch.backends.mkldnn.matmul, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    return before
 
 
 @contextlib.contextmanager

@@ -140,9 +140,10 @@ def pretrain(
             f"of {len(graphs)} crystals {n_valid} are held out, which leaves fewer than two to train on; lower "
             "validation_fraction"
         )
-    crystals, atoms = (y.crystals, y.atoms) if isinstance(y, Labels) else (y, None)
-    if atoms is not None:
-        _check_counts(y.counts, np.diff(graphs.atom_offsets))
+    labels = y if isinstance(y, Labels) else Labels(y)
+    crystals, atoms = labels.crystals, labels.atoms
+    if labels.counts is not None:
+        _check_counts(labels.counts, np.diff(graphs.atom_offsets))
     dataset = CrystalDataset(graphs, crystals, np.sort(order[n_valid:]), atom_y=atoms)
     valid = CrystalDataset(graphs, crystals, np.sort(order[:n_valid]), atom_y=atoms) if n_valid else None
     settings: dict[str, Any] = {

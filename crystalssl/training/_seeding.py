@@ -97,17 +97,10 @@ def draws_globally(module: nn.Module) -> bool:
     Torch's own modules do if they drop something; they take no other generator. Those of this package do not. What
     others do in theirs, and in the augmentations of a task, nobody can know, so they may.
     """
-    return any(_draws_globally(part) for part in _parts(module))
-
-
-def _parts(module: nn.Module) -> Iterator[Any]:
-    for part in module.modules():
-        yield part
-        views = [*getattr(part, "views", ())]
-        while views:
-            view = views.pop()
-            yield view
-            views += getattr(view, "augmentations", ())
+    parts: list[Any] = [*module.modules()]
+    for part in parts:  # which grow meanwhile: the augmentations of a task are no modules
+        parts += [*getattr(part, "views", ()), *getattr(part, "augmentations", ())]
+    return any(_draws_globally(part) for part in parts)
 
 
 def _draws_globally(part: Any) -> bool:

@@ -92,7 +92,8 @@ def parameters_of(value):
 @pytest.mark.parametrize("value", DOCUMENTED.values(), ids=DOCUMENTED)
 def test_parameters_are_documented_as_they_are(value):
     assert inspect.getdoc(value)
-    if inspect.isclass(value) and not {"__init__", "__new__"} & vars(value).keys():
+    own = {"__init__", "__new__"} & vars(value).keys()
+    if inspect.isclass(value) and not own and "\nParameters\n" not in inspect.getdoc(value):
         return  # the class that it derives from says them
     actual, described = parameters_of(value)
     assert list(described) == list(actual)

@@ -20,7 +20,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 import crystalssl
-from crystalssl import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder, _files
+from crystalssl import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.encoders import CGCNN, register_encoder
 from crystalssl.exceptions import CrystalSSLError, WeightsError
 from crystalssl.training._folders import checksum
@@ -568,7 +568,7 @@ def test_former_model_is_left_when_writing_fails(folder, regressor, monkeypatch)
 
 
 def test_too_large_to_be_read_again(regressor, tmp_path, monkeypatch):
-    monkeypatch.setattr(_files, "MAX_WEIGHTS", 1000)
-    with pytest.raises(WeightsError, match=r"could not be read again; raise crystalssl\._files\.MAX_WEIGHTS"):
+    monkeypatch.setattr(crystalssl.LIMITS, "weights_bytes", 1000)
+    with pytest.raises(WeightsError, match=r"could not be read again; raise crystalssl\.LIMITS\.weights_bytes"):
         regressor.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -186,24 +186,30 @@ def test_xsf_that_announces_other_sites_is_refused(tmp_path, announced, message)
         check_structures([tmp_path / "x.xsf"])
 
 
-def test_warnings_of_pymatgen_carry_item_and_path(tmp_path, salt, monkeypatch):
+def test_no_warning_is_lost_while_pymatgen_reads(tmp_path, salt, monkeypatch):
+    """Python's filters and its list of caught warnings belong to all threads."""
+    inside, warned = threading.Event(), threading.Event()
+
     def from_str(text, fmt):
+        inside.set()
+        assert warned.wait(60)
         warnings.warn("an odd file", UserWarning, stacklevel=2)
         return salt
 
     monkeypatch.setattr(Structure, "from_str", from_str)
     (tmp_path / "odd.xsf").write_text("CRYSTAL\n")
-    filters = list(warnings.filters)
-    with pytest.warns(UserWarning, match=r"^item 1, '.*odd\.xsf': an odd file$"):
-        check_structures([salt, tmp_path / "odd.xsf"])
-    threads = [threading.Thread(target=crystal_arrays, args=(tmp_path / "odd.xsf",)) for _ in range(8)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert warnings.filters == filters
+    reader = threading.Thread(target=check_structures, args=([salt, tmp_path / "odd.xsf"],))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        reader.start()
+        assert inside.wait(60)
+        warnings.warn("of this thread", UserWarning, stacklevel=1)
+        assert warnings.filters == filters
+        warned.set()
+        reader.join()
+        assert warnings.filters == filters
+    assert [str(warning.message) for warning in caught] == ["of this thread", "an odd file"]
 
 
 # ---------------------------------------------------------------------- limits
@@ -219,11 +225,11 @@ def test_no_more_bytes_are_read_than_the_limit(tmp_path, monkeypatch, compress):
     monkeypatch.setattr(LIMITS, "bytes", 5000)
     path = tmp_path / "salt.cif"
     path.write_bytes(compress(b"#" + bytes(10**7)))
-    refuse(path, r"holds more than .* MiB, the crystalssl.graphs.LIMITS.bytes; raise that limit")
+    refuse(path, r"holds more than .* MiB, the crystalssl.LIMITS.bytes; raise that limit")
     path = tmp_path / "CHGCAR"
     path.write_bytes(compress((SALT + "\n10 10 10\n" + "0.123456\n" * 10**5).encode()))
     assert check_structures([path])[0].formula == "Na4 Cl4"  # its head is enough
-    refuse("data_x\n" * 1000, "holds more than 5000 bytes")
+    refuse("data_x\n" * 1000, "holds more than 5,000 bytes, the crystalssl.LIMITS.bytes")
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path):

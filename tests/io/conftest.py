@@ -5,7 +5,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Poscar
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def three():
     """Three crystals that no two share a formula."""
     return [
@@ -15,7 +15,7 @@ def three():
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def texts(three):
     """Each of them in the forms that a cell may hold."""
     return {
@@ -26,10 +26,10 @@ def texts(three):
 
 
 @pytest.fixture
-def cifs(tmp_path, three):
+def cifs(tmp_path, texts):
     """A folder with a CIF file of each."""
     folder = tmp_path / "cifs"
     folder.mkdir()
-    for name, crystal in zip("abc", three, strict=True):
-        crystal.to(filename=str(folder / f"{name}.cif"))
+    for name, text in zip("abc", texts["cif"], strict=True):
+        (folder / f"{name}.cif").write_text(text)
     return folder

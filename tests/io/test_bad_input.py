@@ -9,16 +9,17 @@ import json
 import lzma
 import os
 import pickle
+import shutil
 import sqlite3
+import subprocess
 import tarfile
 import zipfile
 
 import pandas as pd
 import pytest
 
-from crystalssl import _files
+from crystalssl import LIMITS, _files
 from crystalssl.exceptions import DatasetError, NotACrystalError, RecordError
-from crystalssl.graphs import LIMITS
 from crystalssl.io import iter_crystals, read_crystals
 
 
@@ -62,7 +63,8 @@ CELLS = {
     "1e999": "its target 'gap' is infinite",
     "abc": "its target 'gap' is 'abc', not a number",
     "1_000": "its target 'gap' is '1_000', not a number",
-    "1,5": "its target 'gap' is '1,5', not a number",
+    "1,5": "its target 'gap' is '1,5', whose comma may be that of decimals or of thousands; write a point, or none",
+    "1,234": "its target 'gap' is '1,234', whose comma may be that of decimals or of thousands; write a point, or none",
 }
 
 
@@ -252,7 +254,9 @@ def test_nothing_that_can_be_used(three, tmp_path):
     fails(tmp_path, "holds no files", error=DatasetError)
 
 
-@pytest.mark.parametrize(("source", "message"), [({"a": 1}, "single dict"), (7, "int is no source of crystals")])
+@pytest.mark.parametrize(
+    ("source", "message"), [({"a": 1}, "single dict"), (b"data_x", "single bytes"), (7, "int is no source of crystals")]
+)
 def test_what_is_no_source(source, message):
     fails(source, message, error=NotACrystalError)
 
@@ -286,6 +290,7 @@ def test_limits_hold_in_other_processes(texts, monkeypatch):
 
 def test_files_that_are_not_there(tmp_path, cifs):
     fails(tmp_path / "x.cif", "There is no file .*x.cif", error=DatasetError)
+    fails(" ", "The source is an empty path", error=DatasetError)
     fails(str(tmp_path / "*.vasp"), r"There is no file .*\*.vasp", error=DatasetError)
     bunch = read([cifs / "a.cif", cifs / "x.cif"])
     assert reasons(bunch) == {None: "there is no such file"}
@@ -449,6 +454,31 @@ def test_frames_that_cannot_be_used(tmp_path):
     assert bunch.report.reason[1].startswith("it and all after it cannot be read (")
 
 
+def test_a_file_that_lacks_a_column_among_others(tmp_path, texts):
+    pd.DataFrame({"cif": texts["cif"][:2], "gap": [1, 2]}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"cif": texts["cif"][2:], "band": [1]}).to_csv(tmp_path / "b.csv", index=False)
+    bunch = read(tmp_path, "gap")
+    assert bunch.ids.tolist() == ["a:0", "a:1"]
+    assert bunch.report.reason.tolist() == [f"{tmp_path}/b.csv has no column 'gap'; it has 'cif', 'band'."]
+    fails(tmp_path, "b.csv has no column 'gap'", "gap")
+
+
+def test_folder_that_cannot_be_read(cifs, forbidden):
+    (cifs / "closed").mkdir()
+    forbidden(cifs / "closed")
+    bunch = read(cifs)
+    assert len(bunch.data) == 3
+    assert "the folder cannot be read" in bunch.report.reason[0]
+
+
+def test_broken_link(cifs):
+    (cifs / "d.cif").symlink_to(cifs / "nowhere")
+    (cifs / "id_prop.csv").write_text("a,1\nb,1\nc,1\nd,1\n")
+    bunch = read(cifs, "id_prop.csv")
+    assert bunch.ids.tolist() == ["a", "b", "c"]
+    assert bunch.report.reason.tolist() == ["there is no such file", "there is no crystal of the name 'd'"]
+
+
 def test_other_databases_are_refused_and_left_alone(tmp_path):
     pytest.importorskip("ase")
     with sqlite3.connect(tmp_path / "t.db") as database:
@@ -567,6 +597,17 @@ def test_bombs(tmp_path, monkeypatch, kind):
         pytest.importorskip("ase")
     with pytest.raises((DatasetError, RecordError), match=r"bytes of it become .* or more|it holds more than 8 MiB"):
         read(path, on_error="raise")
+
+
+def test_sparse_files_in_archives(tmp_path, monkeypatch):
+    if shutil.which("tar") is None:
+        pytest.skip("no tar here, which Python's own cannot stand in for: it makes no sparse files")
+    monkeypatch.setattr(_files, "_SLACK", 2**20)
+    with (tmp_path / "x.cif").open("wb") as file:
+        file.truncate(2**26)
+    subprocess.run(["tar", "-C", tmp_path, "-cSf", tmp_path / "t.tar", "x.cif"], check=True)
+    assert (tmp_path / "t.tar").stat().st_size < 2**16
+    fails(tmp_path / "t.tar", "t.tar cannot be unpacked: .* bytes of it become .* or more", error=DatasetError)
 
 
 def test_archives_that_cannot_be_unpacked(tmp_path, cifs):

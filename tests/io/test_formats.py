@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from pymatgen.io.vasp import Poscar
 
-from crystalssl import CrystalGraphs, CrystalGraphTransformer
+from crystalssl import LIMITS, CrystalGraphs, CrystalGraphTransformer
 from crystalssl.graphs import GraphRecipe
 from crystalssl.io import iter_crystals, read_crystals
 
@@ -95,13 +95,28 @@ def test_crystals_and_texts_in_memory(three, texts):
     check(read(three), three, ["0", "1", "2"], None)
     for kind in texts.values():
         check(read(kind), three, ["0", "1", "2"], None)
-    check(read(pd.Series(three)), three, ["0", "1", "2"], None)
+    check(read(pd.Series(three, index=["a", "b", "c"], dtype=object)), three, ["a", "b", "c"], None)
     check(read(iter(three)), three, ["0", "1", "2"], None)
     records = [
         {"id": f"m{i}", "structure": crystal, "gap": gap}
         for i, (crystal, gap) in enumerate(zip(three, GAPS, strict=True))
     ]
     check(read(records, target="gap"), three, ["m0", "m1", "m2"])
+
+
+def test_documents_and_entries_with_a_structure(three):
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    entries = [
+        ComputedStructureEntry(crystal, -gap, entry_id=f"mp-{gap}", data={"gap": gap})
+        for crystal, gap in zip(three, GAPS, strict=True)
+    ]
+    check(read(entries, target="data.gap"), three, ["mp-1.5", "mp-0.25", "mp-7.0"], name="data.gap")
+    assert read(entries, target="energy").target.tolist() == [-gap for gap in GAPS]
+
+
+def test_table_of_arrow_in_memory(three):
+    check(read(optimade_table(three), target="gap"), three, ["a", "b", "c"])
 
 
 def test_binary_stream(three, texts):
@@ -146,6 +161,7 @@ def test_table_of_several_targets(cifs, three):
     (cifs / "props.csv").write_text("name;gap (eV);metal;bulk\na;1,5;no;10\nb;;no;20\nc;7,0;yes;\n")
     bunch = read(cifs, target="props.csv")
     assert bunch.target_names == ["gap (eV)", "bulk"]
+    assert bunch.unit == ["eV", None]
     np.testing.assert_array_equal(bunch.target, [[1.5, 10], [np.nan, 20], [7, np.nan]])
 
 
@@ -185,11 +201,19 @@ def test_csv_of_excel(tmp_path, three, texts):
     )
     (tmp_path / "t.csv").write_text(f"sep=;\r\nid;cif;gap\r\n{rows}", newline="")
     check(read(tmp_path / "t.csv", target="gap"), three, ["a", "b", "c"], [1234.5] * 3)
+    frame = pd.DataFrame({"cif": texts["cif"], "gap": ["1,234.5", "2.5", "-1,234,567.0"]})
+    check(read(frame, target="gap"), three, gaps=[1234.5, 2.5, -1234567.0])
 
 
 def test_csv_with_names_of_files(cifs, three):
     (cifs.parent / "t.csv").write_text("which,file,gap\nx,cifs/a.cif,1.5\ny,cifs/b.cif,0.25\nz,cifs/c.cif,7\n")
     check(read(cifs.parent / "t.csv", target="gap", id="which"), three, ["x", "y", "z"])
+
+
+def test_names_of_files_in_a_frame(cifs, three):
+    frame = pd.DataFrame({"where": [str(cifs / f"{name}.cif") for name in "abc"], "gap": GAPS})
+    check(read(frame, target="gap"), three, ["0", "1", "2"])
+    check(read(frame, target="gap", structure="where"), three, ["0", "1", "2"])
 
 
 def test_csv_with_escaped_lines_and_with_dicts_as_python_prints_them(tmp_path, three, texts):
@@ -306,6 +330,13 @@ def test_json(tmp_path, three, layout, compress):
     (tmp_path / "t.json").write_bytes(compress(text.encode()))
     no_ids = layout in ("columns", "index", "by id")
     check(read(tmp_path / "t.json", target="gap"), three, None if no_ids else ["a", "b", "c"])
+
+
+def test_a_column_of_json_may_be_longer_than_a_crystal(tmp_path, three, monkeypatch):
+    (tmp_path / "t.json").write_text(json_layouts(three)["columns"])
+    monkeypatch.setattr(LIMITS, "bytes", 2 * len(json.dumps(three[0].as_dict())))
+    monkeypatch.setattr("crystalssl.io._json_stream._BLOCK", 100)
+    check(read(tmp_path / "t.json", target="gap"), three)
 
 
 def test_every_layout_is_tested(three):
@@ -511,7 +542,7 @@ def test_archives(tmp_path, cifs, three, name):
 
 
 def test_graphs_are_those_of_the_transformer(cifs, three, monkeypatch):
-    monkeypatch.setattr("crystalssl.io._stream.plain_structure", None)  # no Structure is made
+    monkeypatch.setattr("crystalssl.io._reader.plain_structure", None)  # no Structure is made
     bunch = read(cifs, as_graphs=True)
     expected = CrystalGraphTransformer().transform(sorted(cifs.iterdir()))
     assert isinstance(bunch.data, CrystalGraphs)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from crystalssl import _files
+from crystalssl import LIMITS
 from crystalssl.encoders import CGCNN, ENCODERS
 from crystalssl.exceptions import CrystalSSLError, WeightsError
 from crystalssl.training import bundled_weights, collate, load_encoder, save_encoder
@@ -384,12 +384,12 @@ def test_what_is_no_file_is_refused(folder, hostile, name, kind):
 
 def test_limits_are_those_of_one_place(encoder, folder, monkeypatch):
     size = (folder / "model.safetensors").stat().st_size
-    monkeypatch.setattr(_files, "MAX_WEIGHTS", size)
+    monkeypatch.setattr(LIMITS, "weights_bytes", size)
     load_encoder(folder)
-    monkeypatch.setattr(_files, "MAX_WEIGHTS", size - 1)
-    with pytest.raises(WeightsError, match=f"has {size:,} bytes, more than the {size - 1:,} that"):
+    monkeypatch.setattr(LIMITS, "weights_bytes", size - 1)
+    with pytest.raises(WeightsError, match=f"{size:,} bytes, more than the {size - 1:,} of crystalssl.LIMITS.weights_"):
         load_encoder(folder)
-    with pytest.raises(WeightsError, match=r"raise crystalssl._files.MAX_WEIGHTS"):
+    with pytest.raises(WeightsError, match=r"raise crystalssl.LIMITS.weights_bytes"):
         save_encoder(folder.parent / "new", encoder, CONFIG)
 
 
