@@ -58,6 +58,12 @@ class _Lines(Table):
 class _Parquet(Table):
     def __init__(self, path: Path, columns: Sequence[str]):
         super().__init__(columns)
+        try:
+            import pyarrow  # noqa: F401  (before anything is computed)
+        except ImportError as error:
+            raise ImportError(
+                "writing Parquet takes pyarrow: pip install 'crystalssl[parquet]', or write .csv"
+            ) from error
         self._path = path
         self._writer: Any = None
 

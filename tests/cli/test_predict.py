@@ -73,6 +73,15 @@ def test_formats_of_tables(paths, run, tiny, suffix):
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
+def test_parquet_without_pyarrow(paths, run, tiny, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run("predict", tiny / "single", *paths[:1], "-o", "out.parquet", status=1)
+    assert "Error: Writing Parquet takes pyarrow: pip install 'crystalssl[parquet]'" in result.stderr
+    assert not Path("out.parquet").exists()
+
+
 @pytest.fixture
 def mixed(paths, salt):
     """Five files: good, empty, of an element that nobody knows, overlapping atoms, good."""
