@@ -313,13 +313,13 @@ def test_encoder_from_random_weights_learns_at_the_rate_of_the_head(tiny_regress
 def test_head_sees_standardised_vectors_of_the_training_crystals(tiny_regressor, tiny_weights, gentle, graphs, y):
     vectors = PretrainedCrystalEmbedder(weights=tiny_weights, device="cpu").fit_transform(graphs)
     expected = StandardScaler().fit(vectors)
-    first = tiny_regressor().fit(graphs, y).net_.module_.head[0]
+    first = tiny_regressor().fit(graphs, y).net_.module_.vectors
     np.testing.assert_allclose(first.center.numpy(), expected.mean_, rtol=1e-4, atol=1e-5)
     varying = expected.scale_ > np.median(expected.scale_) / 10
     np.testing.assert_allclose(first.scale.numpy()[varying], expected.scale_[varying], rtol=1e-3)
-    assert isinstance(tiny_regressor(standardize=False).fit(graphs, y).net_.module_.head[0], torch.nn.Dropout)
+    assert isinstance(tiny_regressor(standardize=False).fit(graphs, y).net_.module_.vectors, torch.nn.Identity)
     # Crystals that are held out have no part in it.
-    without = tiny_regressor(early_stopping=True).fit(graphs, y).net_.module_.head[0]
+    without = tiny_regressor(early_stopping=True).fit(graphs, y).net_.module_.vectors
     assert not torch.equal(without.center, first.center)
 
 
@@ -349,7 +349,7 @@ def test_other_encoders_are_finetuned_plainly(tiny_regressor, graphs, y):
 @pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_the_default_is_finetuned_gently(graphs, y):
     model = CrystalSSLRegressor(max_epochs=2, random_state=0).fit(graphs[:20], y[:20])
-    assert model.net_.module_.head[0].center.shape == (model.net_.module_.encoder.graph_dim,)
+    assert model.net_.module_.vectors.center.shape == (model.net_.module_.encoder.graph_dim,)
     alike = clone(model).set_params(standardize=True, encoder_learning_rate=5e-4).fit(graphs[:20], y[:20])
     np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 
