@@ -27,7 +27,7 @@ class GatedGCN(Encoder):
     For every edge from neighbour j to centre i of length d,
 
     - ``f_ij = g_ij (1 + cos(π d / 8 Å)) / 2``,
-    - ``a_ij = (R e_ij) (1 + S x_j) f_ij``, ``s_ij^l = Σ_k a_ik P_l(cos θ_jik)`` and ``p_i^l = Σ_j a_ij s_ij^l``,
+    - ``a_ij = (R e_ij) (1 + S x_j) f_ij / 12``, ``s_ij^l = Σ_k a_ik P_l(cos θ_jik)`` and ``p_i^l = Σ_j a_ij s_ij^l``,
     - ``m_ij = A (x_i, p_i) + B (x_j, p_j) + C (e_ij, s_ij)`` and ``w_ij = σ(m_ij) f_ij``,
     - ``h_i = Σ_j w_ij V (x_j, p_j) / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U (x_i, p_i) + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.

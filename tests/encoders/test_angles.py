@@ -51,7 +51,7 @@ def test_sums_and_power_spectrum(kernels, crystals, make_batch):
     batch.pos, batch.cell, batch.image = batch.pos.double(), batch.cell.double(), batch.image.double()
     power, sums = layer(x, edges, topology, envelope, BondAngles.of(batch, topology, L_MAX))
 
-    weights = layer.radial(edges) * (1 + layer.source(x))[batch.edge_index[0]] * envelope
+    weights = layer.radial(edges) * (1 + layer.source(x))[batch.edge_index[0]] * envelope / 12
     expected = by_definition(batch, weights.detach())
     torch.testing.assert_close(sums.view(n_edges, L_MAX, CHANNELS), expected)
     spectrum = torch.zeros(len(x), L_MAX, CHANNELS).double()
