@@ -48,7 +48,8 @@ def test_sums_and_power_spectrum(kernels, crystals, make_batch):
     n_edges = len(batch.distance)
     x, edges = torch.randn(len(batch.z), DIM).double(), torch.randn(n_edges, DIM).double()
     envelope = torch.rand(n_edges, 1).double()
-    batch.pos, batch.cell, batch.image = batch.pos.double(), batch.cell.double(), batch.image.double()
+    for key in ("distance", "pos", "cell", "image"):
+        batch[key] = batch[key].double()
     power, sums = layer(x, edges, topology, envelope, BondAngles.of(batch, topology, L_MAX))
 
     weights = layer.radial(edges) * (1 + layer.source(x))[batch.edge_index[0]] * envelope / 12
