@@ -16,6 +16,7 @@ __all__ = [
     "PluginError",
     "PluginWarning",
     "RecipeMismatchError",
+    "RecordError",
     "ResultsError",
     "SkippedStructureWarning",
     "UnseenElementsWarning",
@@ -49,6 +50,38 @@ class InvalidStructureError(CrystalSSLError, ValueError):
 
 class NotACrystalError(InvalidStructureError, TypeError):
     """An item is of a type that cannot be read as a crystal."""
+
+
+class RecordError(InvalidStructureError):
+    """A record of a file, table or list cannot be used; the message names it and says why.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, and what to do about it.
+    index : int or None, default=None
+        Position of the record among all that were read.
+    id : str or None, default=None
+        Its id.
+    row : int or None, default=None
+        Its row or frame in the file, counted from 0.
+    file : str or None, default=None
+        The file.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        index: int | None = None,
+        id: str | None = None,
+        row: int | None = None,
+        file: str | None = None,
+    ):
+        super().__init__(message, index)
+        self.id, self.row, self.file = id, row, file
+
+    def __reduce__(self):
+        return type(self), (str(self), self.index, self.id, self.row, self.file)
 
 
 class NotRegisteredError(CrystalSSLError, KeyError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,19 @@ def test_version_is_the_installed_one():
     from importlib.metadata import version
 
     assert crystalssl.__version__ == version("crystalssl")
+
+
+# What these may import of the other subpackages: data come in without networks, estimators or plots. Modules that begin
+# with an underscore belong to all.
+ARROWS = {"graphs": set(), "io": {"graphs"}, "datasets": {"graphs", "io"}}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_arrows_point_one_way(package):
+    imported = set()
+    for path in (Path(crystalssl.__file__).parent / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crystalssl"):
+                inner = node.module.split(".")[1:]
+                imported |= {inner[0]} if inner else {alias.name for alias in node.names}
+    assert {name for name in imported if name[0] != "_"} <= ARROWS[package] | {package, "exceptions"}

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from crystalssl._optimade import FIELDS, structure_from_record
 from crystalssl._suggestions import did_you_mean
 from crystalssl._version import __version__
 from crystalssl.datasets._optimade_answers import Answer, message_of
 from crystalssl.datasets._optimade_pages import PageStore
-from crystalssl.datasets._optimade_records import FIELDS, structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 
 __all__ = ["Query", "session_type"]

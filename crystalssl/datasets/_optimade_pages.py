@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from crystalssl import _files
-from crystalssl.datasets._optimade_records import FIELDS
+from crystalssl._optimade import FIELDS
 from crystalssl.exceptions import DatasetError
 
 __all__ = ["PageStore"]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from crystalssl._files import decompress
 from crystalssl.exceptions import DatasetError
-
-_decode = json.JSONDecoder().raw_decode
-_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_split_json(
@@ -43,28 +38,34 @@ def read_split_json(
     >>> read_split_json(gzip.compress(json.dumps(table).encode()), {"gap": float}, "example")
     {'gap': [1.0, 5.0]}
     """
-    try:
-        text = decompress(content).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{source} is not a complete gzipped text file ({error}).") from error
+    from crystalssl.io._json_stream import JsonStream
+    from crystalssl.io._source_file import expanded
 
-    columns: list[str] | None = None
-    rows: Iterator[Any] | None = None
-    try:
-        for key, start in _members(text):
-            if key == "columns":
-                columns = _decode(text, start)[0]
-            elif key == "data":
-                rows = _items(text, start)
-            if columns is not None and rows is not None:
-                return _convert(columns, rows, converters, source)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{source} is not a complete JSON file ({error}).") from error
+    columns = None
+    for wanted in ("columns", "data"):  # in two passes, since either may come first
+        with expanded(io.BytesIO(content)) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            stream = JsonStream(text)
+            try:
+                for key in stream.members():
+                    if key == wanted == "columns":
+                        columns = stream.value()
+                        break
+                    if key == wanted:
+                        return _convert(columns, stream.items(), converters, source)
+                    stream.skip()
+            except DatasetError:
+                raise
+            except (OSError, UnicodeDecodeError) as error:
+                raise DatasetError(f"{source} is not a complete gzipped text file ({error}).") from error
+            except ValueError as error:
+                raise DatasetError(f"{source} is not a complete JSON file ({error}).") from error
+        if columns is None:
+            break
     raise DatasetError(f'{source} is not a table in the "split" layout: it needs the keys "columns" and "data".')
 
 
 def _convert(
-    columns: list[str], rows: Iterator[Any], converters: Mapping[str, Callable[[Any], Any]], source: str
+    columns: Any, rows: Iterable[Any], converters: Mapping[str, Callable[[Any], Any]], source: str
 ) -> dict[str, list[Any]]:
     for name in converters:
         if name not in columns:
@@ -82,50 +83,3 @@ def _convert(
                     f"{source}, row {number}: column {name!r} cannot be read ({type(error).__name__}: {error})."
                 ) from error
     return values
-
-
-def _members(text: str) -> Iterator[tuple[str, int]]:
-    """Yield each key of the outermost JSON object with the position of its value."""
-    position = _expect(text, 0, "{")
-    if text.startswith("}", position):
-        return
-    while True:
-        key, end = _decode(text, position)
-        start = _expect(text, end, ":")
-        yield key, start
-        position, closed = _next(text, _decode(text, start)[1], "}")
-        if closed:
-            return
-
-
-def _items(text: str, start: int) -> Iterator[Any]:
-    """Yield the items of the JSON array that begins at `start`, decoding one at a time."""
-    position = _expect(text, start, "[")
-    if text.startswith("]", position):
-        return
-    while True:
-        item, end = _decode(text, position)
-        yield item
-        position, closed = _next(text, end, "]")
-        if closed:
-            return
-
-
-def _next(text: str, position: int, closing: str) -> tuple[int, bool]:
-    """Step over the comma after a value; the flag says that `closing` came instead."""
-    position = _skip_space(text, position)
-    if text.startswith(closing, position):
-        return position + 1, True
-    return _expect(text, position, ","), False
-
-
-def _expect(text: str, position: int, character: str) -> int:
-    position = _skip_space(text, position)
-    if not text.startswith(character, position):
-        raise json.JSONDecodeError(f"Expecting {character!r}", text, position)
-    return _skip_space(text, position + 1)
-
-
-def _skip_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from crystalssl.graphs._poscar import looks_like_poscar, read_poscar
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-__all__ = ["read_crystal"]
+__all__ = ["CONTENTS", "kind_of_name", "parse_crystal", "read_crystal"]
 
 _NAMES = {
     "cif": ("*.cif", "*.mcif"),
@@ -68,20 +69,52 @@ def read_crystal(source: str) -> tuple[Structure | CrystalArrays, list[str]]:
         if len(data) > LIMITS.bytes:
             raise ValueError(f"it holds more than {LIMITS.bytes:,} bytes, the crystalssl.LIMITS.bytes; raise that")
         return _parse(data, _format_by_content(data))
-    name = _COMPRESSED.sub("", os.path.basename(source).lower())
-    kinds = (kind for kind, patterns in _NAMES.items() if any(fnmatch(name, pattern) for pattern in patterns))
-    kind = next(kinds, None)
+    kind = kind_of_name(source)
     data = read_file(source, beginning=kind == "poscar")
     return _parse(data, kind or _format_by_content(data))
 
 
+def parse_crystal(data: bytes, name: str = "") -> tuple[Structure | CrystalArrays, list[str]]:
+    """Read the content of a file, whose name counts only where the content does not tell what it is.
+
+    Parameters
+    ----------
+    data : bytes
+        The content, expanded.
+    name : str, default=""
+        The file's name.
+
+    Returns
+    -------
+    crystal : Structure or CrystalArrays
+    notes : list of str
+        What the user should know about the file.
+    """
+    kind = kind_of_name(name)
+    if kind is None or kind in CONTENTS:
+        kind = next((kind for kind, matches in CONTENTS.items() if matches(data)), kind)
+    return _parse(data, kind or _format_by_content(data))
+
+
+def kind_of_name(path: str) -> str | None:
+    """Return the format that a file's name stands for, if any."""
+    name = _COMPRESSED.sub("", os.path.basename(path).lower())
+    kinds = (kind for kind, patterns in _NAMES.items() if any(fnmatch(name, pattern) for pattern in patterns))
+    return next(kinds, None)
+
+
+CONTENTS: dict[str, Callable[[bytes], Any]] = {
+    "cif": _CIF.match,
+    "json": lambda data: data.lstrip()[:1] in (b"{", b"["),
+    "poscar": lambda data: looks_like_poscar(data[:4000].decode(errors="replace")),
+}
+"""The formats that are known by their content, and what tells them."""
+
+
 def _format_by_content(data: bytes) -> str:
-    if _CIF.match(data):
-        return "cif"
-    if data.lstrip()[:1] in (b"{", b"["):
-        return "json"
-    if looks_like_poscar(data[:4000].decode(errors="replace")):
-        return "poscar"
+    for kind, matches in CONTENTS.items():
+        if matches(data):
+            return kind
     raise ValueError(
         f"neither its name nor its content is that of {_TAKEN}; read it yourself, e.g. with pymatgen's "
         "Structure.from_file or ase.io.read, and pass the Structure or Atoms"

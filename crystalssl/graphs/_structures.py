@@ -22,7 +22,7 @@ from crystalssl.graphs._reading import read_crystal
 if TYPE_CHECKING:
     from pymatgen.core import IStructure, PeriodicSite, Structure
 
-__all__ = ["check_elements", "check_structures", "crystal_arrays"]
+__all__ = ["check_elements", "check_structures", "crystal_arrays", "plain_structure", "read_item"]
 
 _REMEDIES = {
     "Molecule": "put it in a box: molecule.get_boxed_structure(20, 20, 20)",
@@ -39,10 +39,10 @@ _REMEDIES = {
 
 def crystal_arrays(item: Any, index: int = 0) -> CrystalArrays:
     """Turn one item into validated arrays; distances between atoms are left to the neighbour search."""
-    return _read(item, index)[1]
+    return read_item(item, index)[1]
 
 
-def _read(item: Any, index: int) -> tuple[IStructure | None, CrystalArrays]:
+def read_item(item: Any, index: int) -> tuple[IStructure | None, CrystalArrays]:
     """Return an item's validated arrays, and its pymatgen structure where it is or holds one."""
     where = f"item {index}"
     try:
@@ -52,6 +52,8 @@ def _read(item: Any, index: int) -> tuple[IStructure | None, CrystalArrays]:
             crystal = _read_source(source, index, where)
         elif isinstance(item, dict) and ("sites" in item or "lattice_mat" in item):
             crystal = crystal_from_dict(item)
+        elif isinstance(item, CrystalArrays):
+            crystal = item
         elif hasattr(item, "get_atomic_numbers") and hasattr(item, "get_cell"):
             crystal = arrays_of_ase(item)
         elif hasattr(item, "lattice_mat") and hasattr(item, "elements"):
@@ -217,14 +219,14 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
     """
     structures = []
     for index, item in enumerate(as_items(X)):
-        structure, arrays = _read(item, index)
+        structure, arrays = read_item(item, index)
         check_distances(arrays, index)
         check_elements(arrays.atomic_numbers, elements, index)
-        structures.append(_plain(structure, arrays))
+        structures.append(plain_structure(structure, arrays))
     return structures
 
 
-def _plain(structure: IStructure | None, arrays: CrystalArrays) -> Structure:
+def plain_structure(structure: IStructure | None, arrays: CrystalArrays) -> Structure:
     """Return a structure of neutral elements, the given one if it is so."""
     from pymatgen.core import Element, Structure
 

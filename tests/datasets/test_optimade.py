@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crystalssl._optimade import structure_from_record
 from crystalssl.datasets import _optimade, fetch_optimade
-from crystalssl.datasets._optimade_records import structure_from_record
 from crystalssl.exceptions import DatasetError, SkippedStructureWarning
 
 from .records import BAD, GOOD, WORSE

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from crystalssl.datasets._optimade_records import structure_from_record
+from crystalssl._optimade import structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import check_structures
 

@@ -12,7 +12,7 @@ from crystalssl.exceptions import InvalidStructureError
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
-__all__ = ["FIELDS", "crystal_of", "structure_from_record"]
+__all__ = ["FIELDS", "LAYOUT", "crystal_of", "structure_from_record"]
 
 # What structure_from_record looks at: all that makes a crystal, and all that tells that a record is none.
 FIELDS = (
@@ -26,6 +26,9 @@ FIELDS = (
     "assemblies",
     "structure_features",
 )
+
+LAYOUT = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
+"""Those that make a crystal."""
 
 _MIN_VOLUME = 1e-6  # Å³; less is no cell
 
@@ -83,7 +86,7 @@ def structure_from_record(attributes: Mapping[str, Any]) -> Structure:
 
     Examples
     --------
-    >>> from crystalssl.datasets._optimade_records import structure_from_record
+    >>> from crystalssl._optimade import structure_from_record
     >>> polonium = {
     ...     "lattice_vectors": [[3.35, 0, 0], [0, 3.35, 0], [0, 0, 3.35]],
     ...     "cartesian_site_positions": [[0, 0, 0]],
