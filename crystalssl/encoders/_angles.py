@@ -90,8 +90,9 @@ def _round_up(degrees: Tensor) -> Tensor:
 class AngularSums(Layer):
     """What an atom's bonds see of each other's directions, in several channels.
 
-    Every edge from neighbour j to centre i has a weight in each channel, ``w_ij = (R e_ij) (1 + S x_j) f_ij``, where f
-    is its envelope. The result has for every edge and l = 1 … `l_max`
+    Every edge from neighbour j to centre i has a weight in each channel, ``w_ij = (R e_ij) (1 + S x_j) f_ij / 12``,
+    where f is its envelope. An atom has about 12 bonds, so that the sums are about means: without the division they are
+    so large that they drown what they are added to. The result has for every edge and l = 1 … `l_max`
 
     - ``s_ij^l = Σ_k w_ik P_l(cos θ_jik)``, which by the addition theorem is ``Σ_m A_i^lm Y_lm(r_ij)`` with the moments
       ``A_i^lm = Σ_k w_ik Y_lm(r_ik)`` of the neighbourhood in real spherical harmonics, and
@@ -114,6 +115,9 @@ class AngularSums(Layer):
     R. Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104.
     """
 
+    typical_bonds = 12
+    """Of an atom."""
+
     def __init__(self, hidden_dim: int, channels: int, l_max: int):
         super().__init__()
         self.radial = nn.Linear(hidden_dim, channels)
@@ -126,7 +130,7 @@ class AngularSums(Layer):
     ) -> tuple[Tensor, Tensor]:
         """Return the power spectrum of each atom, (n_atoms, out_dim), and the sums of each edge, (n_edges, out_dim)."""
         source = (1 + self.source(x)).index_select(0, topology.neighbors)
-        weights = self.radial(edges) * source * envelope
+        weights = self.radial(edges) * source * (envelope / self.typical_bonds)
         sums = angles.sum(weights)
         return topology.sum(sums * weights.repeat(1, angles.l_max)), sums
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class GatedGCN(Encoder):
     For every edge from neighbour j to centre i of length d,
 
     - ``f_ij = g_ij (1 + cos(π d / 8 Å)) / 2``,
-    - ``a_ij = (R e_ij) (1 + S x_j) f_ij``, ``s_ij^l = Σ_k a_ik P_l(cos θ_jik)`` and ``p_i^l = Σ_j a_ij s_ij^l``,
+    - ``a_ij = (R e_ij) (1 + S x_j) f_ij / 12``, ``s_ij^l = Σ_k a_ik P_l(cos θ_jik)`` and ``p_i^l = Σ_j a_ij s_ij^l``,
     - ``m_ij = A (x_i, p_i) + B (x_j, p_j) + C (e_ij, s_ij)`` and ``w_ij = σ(m_ij) f_ij``,
     - ``h_i = Σ_j w_ij V (x_j, p_j) / (Σ_j w_ij + ε)``,
     - ``x_i ← x_i + SiLU(LN(U (x_i, p_i) + h_i))`` and ``e_ij ← e_ij + SiLU(LN(m_ij))``.
@@ -54,10 +54,7 @@ class GatedGCN(Encoder):
         Number of the weights a of an edge.
     readout : {"mean+max+min", "mean", "set2set", "attention"}, default="mean+max+min"
         How atoms and edges are pooled into crystals.
-    pooled_layers : {"last", "all"}, default="last"
-        Whose outputs stand for the atoms: the last layer's, or those of the embedding and of all layers side by side.
-    kernels : {"fast", "plain"}, default="fast"
-        See :class:`Encoder`.
+    %(parameters)s
 
     References
     ----------
@@ -67,15 +64,12 @@ class GatedGCN(Encoder):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from crystalssl import CrystalGraphTransformer
-    >>> from crystalssl.datasets import load_prototypes
+    >>> from crystalssl import CrystalSSLRegressor
     >>> from crystalssl.encoders import GatedGCN
-    >>> from crystalssl.training import collate
-    >>> X, _ = load_prototypes(return_X_y=True)
-    >>> graphs = CrystalGraphTransformer(encoder="gatedgcn").transform(X[:5])
-    >>> GatedGCN()(collate(graphs, np.arange(5))).graph.shape
-    torch.Size([5, 320])
+    >>> wide = GatedGCN(hidden_dim=128)
+    >>> wide.graph_dim
+    640
+    >>> model = CrystalSSLRegressor(pretrain=None, encoder=wide)
     """
 
     name = "gatedgcn"
@@ -97,10 +91,9 @@ class GatedGCN(Encoder):
         l_max: int = 4,
         angular_channels: int = 16,
         readout: str = "mean+max+min",
-        pooled_layers: str = "last",
-        kernels: str = "fast",
+        **shared: Any,
     ):
-        super().__init__(readout=readout, pooled_layers=pooled_layers, kernels=kernels)
+        super().__init__(readout=readout, **shared)
         table = element_table()
         self.register_buffer("element_features", table)
         self.register_buffer("gaussian_centers", torch.linspace(0, self.recipe.cutoff, _N_GAUSSIANS))

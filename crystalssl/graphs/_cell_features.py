@@ -53,7 +53,7 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     >>> from crystalssl.graphs import cell_features
     >>> graphene = Structure(Lattice.hexagonal(2.46, 20), ["C", "C"], [[0, 0, 0], [1 / 3, 2 / 3, 0]])
     >>> cell_features(CrystalGraphTransformer().transform([graphene])).round(2)
-    array([[2.06, 0.2 , 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
+    array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
     radii = _atomic_radii()

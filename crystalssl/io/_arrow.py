@@ -40,29 +40,28 @@ def read_parquet(source: SourceFile, wanted: Wanted) -> Iterator[Row]:
 
 def read_arrow(source: SourceFile, wanted: Wanted) -> Iterator[Row]:
     """Read an Arrow file (Feather) or stream, a batch at a time."""
-    pyarrow = _pyarrow()
     with source.local() as path, _files.open_regular(path) as raw:
-        if source.head.startswith(b"FEA1"):
-            table = _pyarrow("feather").read_table(raw)
-            stored: Any = table.to_batches()
-            schema = table.schema
-        elif source.head.startswith(b"ARROW1"):
-            reader = pyarrow.ipc.open_file(raw)
-            stored = map(reader.get_batch, range(reader.num_record_batches))
-            schema = reader.schema
-        else:
-            stored = pyarrow.ipc.open_stream(raw)
-            schema = stored.schema
         n_bytes = os.fstat(raw.fileno()).st_size
+        schema, _ = _stored(raw, source.head)
 
         def batches(columns: list[str] | None, size: int) -> Iterator[Any]:
-            for batch in stored:
+            for batch in _stored(raw, source.head)[1]:
                 _files.check_expansion(n_bytes, batch.nbytes)
-                batch = batch if columns is None else batch.select(columns)
                 for start in range(0, batch.num_rows, size):
                     yield batch.slice(start, size)
 
         yield from _read(source, wanted, schema, batches)
+
+
+def _stored(raw: Any, head: bytes) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of an Arrow file, and its batches from the first on."""
+    ipc = _pyarrow("ipc")
+    raw.seek(0)
+    if head.startswith(b"ARROW1"):
+        file = ipc.open_file(raw)
+        return file.schema, map(file.get_batch, range(file.num_record_batches))
+    stream = ipc.open_stream(raw)
+    return stream.schema, iter(stream)
 
 
 def announced(metadata: Any) -> int:
@@ -91,7 +90,8 @@ def _read(source: SourceFile, wanted: Wanted, schema: Any, batches: Any) -> Iter
         columns = names if column is None else [column]
     columns = list(dict.fromkeys([*columns, *(name for name in extra if name)]))
     number = 0
-    for batch in batches(columns, wanted.chunk_size):
+    for part in batches(columns, wanted.chunk_size):
+        batch = _pyarrow().Table.from_batches([part]).select(columns)  # batches of older releases cannot select
         batch.validate(full=True)  # else text that is no UTF-8 and wrong list lengths are met later, or never
         if is_optimade:
             values = batch.select([name for name in columns if name not in FIELDS]).to_pylist()
@@ -112,7 +112,7 @@ def crystals_of(batch: Any) -> list[Any]:
 
     Parameters
     ----------
-    batch : pyarrow.RecordBatch or Table
+    batch : pyarrow.Table
         With the columns of OPTIMADE's names.
     """
     plain = _plain_crystals(batch)

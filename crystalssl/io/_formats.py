@@ -32,7 +32,7 @@ def _starts(*magic: bytes) -> Callable[[bytes, str], bool]:
 # Binary formats first, then text by what it begins with, then what only names tell, then tables.
 FORMATS = [
     Format("Parquet", _starts(b"PAR1"), read_parquet),
-    Format("Arrow", _starts(b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"), read_arrow),
+    Format("Arrow", _starts(b"ARROW1", b"\xff\xff\xff\xff"), read_arrow),
     Format("ASE database", _starts(b"SQLite format 3\0"), read_database),
     Format("ASE trajectory", _starts(b"- of Ulm"), read_trajectory),
     Format("ASE database in JSON", lambda head, name: is_ase_database(_text(head)), read_database),
@@ -58,6 +58,7 @@ _REFUSED = {
     b"\x80": "a pickle, which executes what is in it; write JSON, CIF or extended XYZ",
     b"\x89HDF": "HDF5; read it yourself, and pass a DataFrame or a list of structures",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV, or pass what pandas.read_excel returns",
+    b"FEA1": "Feather of the first version, which pyarrow gives up; write it anew with pandas' to_feather",
     b"\x93NUMPY": "an array of numpy; pass a DataFrame or a list of structures",
 }
 

@@ -31,7 +31,7 @@ class PlainAngles(nn.Module):
         neighbors, centers = batch.edge_index
         units = nn.functional.normalize(edge_vectors(batch).double(), dim=1)
         cosines, of_one_atom = units @ units.T, centers[:, None] == centers
-        a = self.radial(e) * (1 + self.source(x)[neighbors]) * f[:, None]
+        a = self.radial(e) * (1 + self.source(x)[neighbors]) * f[:, None] / 12
         sums = [
             (torch.from_numpy(eval_legendre(degree, cosines.numpy())) * of_one_atom) @ a
             for degree in range(1, self.l_max + 1)

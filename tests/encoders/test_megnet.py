@@ -138,7 +138,7 @@ def test_frozen_embedding_is_the_mean_of_atoms_the_mean_of_edges_and_the_state(e
     crystal = batch.batch
     expected = [mean(v, crystal, len(u)), mean(e, crystal[batch.edge_index[1]], len(u)), u]
     assert frozen.graph_dim == 24
-    assert_close(frozen(batch).graph.double(), torch.cat(expected, dim=1))
+    assert_close(frozen(batch).graph.double(), torch.cat(expected, dim=1), tolerance=2e-5)  # sums of float32
 
 
 def test_widths_are_those_of_cdssl():

@@ -308,6 +308,23 @@ def test_empty_files(tmp_path, cifs):
     fails(cifs, f"{cifs}/x.cif .*: it is empty")
 
 
+@pytest.mark.parametrize(
+    ("magic", "message"),
+    [
+        (b"\x80\x05", "it is a pickle, which executes what is in it; write JSON"),
+        (b"\x89HDF", "it is HDF5; read it yourself, and pass a DataFrame"),
+        (b"\xd0\xcf\x11\xe0", "it is an old Excel workbook; save it as CSV"),
+        (b"\x93NUMPY", "it is an array of numpy; pass a DataFrame"),
+        (b"FEA1", "it is Feather of the first version, which pyarrow gives up; write it anew"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.cif", "t.gz"])
+def test_formats_that_are_refused(tmp_path, magic, message, name):
+    content = magic + bytes(100)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name == "t.gz" else content)
+    fails(tmp_path / name, f"{name} cannot be read: {message}", error=DatasetError)
+
+
 def test_files_that_are_no_crystals_in_a_folder(cifs):
     (cifs / "README.md").write_text("# About\n\nthese\n")
     (cifs / "atom_init.json").write_text("{}")

@@ -481,17 +481,24 @@ def test_optimade_columns(tmp_path, three, kind, more, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["cif", "json", "dicts"])
-def test_parquet_with_a_column_of_crystals(tmp_path, three, texts, kind):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow as pa
+@pytest.mark.parametrize("layout", ["parquet", "feather", "stream"])
+def test_column_of_crystals(tmp_path, three, texts, kind, layout):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
 
     values = [json.loads(text) for text in texts["json"]] if kind == "dicts" else texts[kind]
     if kind == "dicts":  # Parquet knows no dict without keys
         values = [{"lattice": value["lattice"], "sites": value["sites"]} for value in values]
-        for site in (site for value in values for site in value["sites"]):
-            del site["properties"]
-    parquet.write_table(pa.table({"n": [1, 2, 3], "what": values, "gap": GAPS}), tmp_path / "t.parquet")
-    check(read(tmp_path / "t.parquet", target="gap"), three, ["t:0", "t:1", "t:2"])
+        values = [{**value, "sites": [{**site, "properties": None} for site in value["sites"]]} for value in values]
+    table, path = pa.table({"n": [1, 2, 3], "what": values, "gap": GAPS}), tmp_path / "t.bin"
+    if layout == "parquet":
+        parquet.write_table(table, path)
+    elif layout == "stream":
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+    else:
+        feather.write_feather(table, path)
+    check(read(path, target="gap"), three, ["t.bin:0", "t.bin:1", "t.bin:2"])
 
 
 def test_folder_of_parquet_files(tmp_path, three):

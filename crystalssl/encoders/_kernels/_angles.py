@@ -21,6 +21,7 @@ def angular_sums(
     layer: AngularSums, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor, angles: BondAngles
 ) -> tuple[Tensor, Tensor]:
     """Return what :class:`~crystalssl.encoders._angles.AngularSums` does; no gradient flows into the geometry."""
+    envelope = envelope / layer.typical_bonds
     return _AngularSums.apply(layer.radial(edges), 1 + layer.source(x), envelope, angles, topology)
 
 
