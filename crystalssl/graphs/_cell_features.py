@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from crystalssl.graphs._arrays import N_ELEMENTS
 from crystalssl.graphs._cell import cell_volume
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 
-__all__ = ["CELL_FEATURES", "cell_features", "widest_gap"]
+__all__ = ["CELL_FEATURES", "area_per_atom", "cell_features"]
 
 CELL_FEATURES = (
     "log volume per atom",
@@ -67,24 +68,24 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
 
 
 def _features(positions: np.ndarray, lattice: np.ndarray, spheres: float) -> list[float]:
-    gaps, spacings = _gaps(positions, lattice)
-    volume, n_atoms, gap = cell_volume(lattice), len(positions), float(gaps.max())
+    planes = _gaps(positions, lattice)
+    volume, n_atoms, gap = cell_volume(lattice), len(positions), float(planes.gaps.max())
     vacuum = float(_smooth((gap - _NO_VACUUM) / (_VACUUM - _NO_VACUUM)))
     area = thickness = 0.0
     if vacuum:
         # The widest gap is a continuous function, the plane in which it lies is not: where two are equally wide it
         # changes. Their mean does not.
-        weights = _smooth((gaps / gap - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
+        weights = _smooth((planes.gaps / gap - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
         weights /= weights.sum()
-        log_area = float(weights @ np.log(volume / spacings / n_atoms))
-        log_thickness = float(weights @ np.log(spacings - gaps + _BOND))
+        log_area = float(weights @ np.log(planes.layers * volume / (planes.spacings * n_atoms)))
+        log_thickness = float(weights @ np.log((planes.spacings - planes.empty) / planes.layers + _BOND))
         volume *= np.exp(vacuum * (log_area + log_thickness - np.log(volume / n_atoms)))
         area, thickness = vacuum * log_area, vacuum * log_thickness
     return [np.log(volume / n_atoms), spheres / volume, min(gap, _NO_VACUUM), vacuum, area, thickness]
 
 
-def widest_gap(positions: np.ndarray, lattice: np.ndarray) -> tuple[float, float]:
-    """Return the width (Å) of the widest gap between planes of atoms, and the spacing of the lattice planes along it.
+def area_per_atom(positions: np.ndarray, lattice: np.ndarray) -> float:
+    """Return the area per atom (Å²) of a layer in a vacuum of at least 5 Å, or NaN if the crystal is none.
 
     Parameters
     ----------
@@ -93,20 +94,32 @@ def widest_gap(positions: np.ndarray, lattice: np.ndarray) -> tuple[float, float
     lattice : ndarray of shape (3, 3)
         Rows are the lattice vectors, in Å.
     """
-    gaps, spacings = _gaps(positions, lattice)
-    widest = int(gaps.argmax())
-    return float(gaps[widest]), float(spacings[widest])
+    planes = _gaps(positions, lattice)
+    widest = int(planes.gaps.argmax())
+    if planes.gaps[widest] < _NO_VACUUM:
+        return np.nan
+    return float(planes.layers[widest] * cell_volume(lattice) / (planes.spacings[widest] * len(positions)))
 
 
-def _gaps(positions: np.ndarray, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the widest gap in each of some families of lattice planes, and their spacings.
+class Planes(NamedTuple):
+    """Some families of lattice planes, each with what lies between two neighbouring planes."""
 
-    Those with the widest gap of all are among them, and where that is a vacuum all that come close to it.
-    """
+    spacings: np.ndarray
+    """How far apart the planes are, in Å."""
+    gaps: np.ndarray
+    """The widest distance in Å between two atoms that follow each other along the normal."""
+    layers: np.ndarray
+    """Number of such distances that are about as wide, hence of layers that they part: a cell may hold several."""
+    empty: np.ndarray
+    """The sum of these distances."""
+
+
+def _gaps(positions: np.ndarray, lattice: np.ndarray) -> Planes:
+    """Return families of planes, the one with the widest gap among them, and all with gaps close to a vacuum's."""
     inverse = np.linalg.inv(lattice)
     fractional = positions @ inverse
-    gaps, spacings = _gaps_of(_SIMPLE_PLANES, fractional, inverse)
-    least = float(gaps.max())
+    simple = _gaps_of(_SIMPLE_PLANES, fractional, inverse)
+    least = float(simple.gaps.max())
     least *= _NEARLY_WIDEST if least > _NO_VACUUM else 1.0
     # No gap is wider than the spacing of its planes: those that are closer than the widest gap so far need no look.
     # Their Miller indices are bounded, by h = G · a.
@@ -122,15 +135,19 @@ def _gaps(positions: np.ndarray, lattice: np.ndarray) -> tuple[np.ndarray, np.nd
     planes = planes[np.square(planes @ inverse.T).sum(axis=1) * least**2 <= 1]
     planes = planes[(np.gcd.reduce(planes, axis=1) == 1) & (abs(planes).max(axis=1) > 1)]
     more = _gaps_of(planes, fractional, inverse)
-    return np.concatenate([gaps, more[0]]), np.concatenate([spacings, more[1]])
+    return Planes(*(np.concatenate(both) for both in zip(simple, more, strict=True)))
 
 
-def _gaps_of(planes: np.ndarray, fractional: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    spacings = 1 / np.linalg.norm(planes @ inverse.T, axis=1)
+def _gaps_of(planes: np.ndarray, fractional: np.ndarray, inverse: np.ndarray) -> Planes:
+    spacings = 1 / np.sqrt(np.square(planes @ inverse.T).sum(axis=1))
     heights = fractional @ planes.T
     heights = np.sort(heights - np.floor(heights), axis=0)
-    steps = np.diff(heights, axis=0, append=heights[:1] + 1)
-    return steps.max(axis=0) * spacings, spacings
+    steps = np.diff(heights, axis=0, append=heights[:1] + 1) * spacings
+    gaps = steps.max(axis=0)
+    if not (gaps > _NO_VACUUM).any():  # nobody asks for layers
+        return Planes(spacings, gaps, np.ones_like(gaps), gaps)
+    weights = _smooth((steps / gaps - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
+    return Planes(spacings, gaps, weights.sum(axis=0), (weights * steps).sum(axis=0))
 
 
 def _smooth(x: np.ndarray | float) -> np.ndarray:
