@@ -90,7 +90,7 @@ def frames_of(
 
 def labels_of(method: str, path: Path, names: list[str]) -> Any:
     """Return what a method learns from beside the crystals as they are."""
-    if TASKS[method].needs_labels:
+    if TASKS[method].needs_labels and TASKS[method].n_labels_param is None:
         return surrogate_classes("gap", band_gap=pd.read_parquet(path, columns=["band_gap"]).band_gap)
     return None if TASKS[method].n_labels_param is None else known_properties(path)[names]
 
