@@ -164,8 +164,8 @@ def settings_id(estimator: Any, *more: Any) -> str:
         "precision",
     ):
         params.pop(name, None)
-    if params.get("views", ...) is None:  # a parameter that older results do not have
-        del params["views"]
+    # What is None changes nothing, so that a new parameter does not make new results of old ones.
+    params = {name: value for name, value in params.items() if value is not None}
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
 
 
