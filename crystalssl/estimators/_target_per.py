@@ -6,7 +6,7 @@ import numpy as np
 
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs
-from crystalssl.graphs._cell_features import area_per_atom
+from crystalssl.graphs._cell_features import areas_per_atom
 
 __all__ = ["TARGET_PER", "sizes_of"]
 
@@ -38,8 +38,7 @@ def sizes_of(graphs: CrystalGraphs, per: str | None, indices: np.ndarray) -> np.
     elif per == "volume":
         sizes = np.abs(np.linalg.det(graphs.lattice)) / n_atoms
     else:
-        atoms = np.split(graphs.positions, graphs.atom_offsets[1:-1])
-        sizes = np.array([area_per_atom(*crystal) for crystal in zip(atoms, graphs.lattice, strict=True)])
+        sizes = areas_per_atom(graphs)
         if np.isnan(sizes).any():
             index = int(indices[np.isnan(sizes).argmax()])
             raise InvalidStructureError(

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalssl.graphs._arrays import N_ELEMENTS
-from crystalssl.graphs._cell import cell_volume
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._ragged import concatenate_ranges
 
-__all__ = ["CELL_FEATURES", "area_per_atom", "cell_features"]
+__all__ = ["CELL_FEATURES", "areas_per_atom", "cell_features"]
 
 CELL_FEATURES = (
     "log volume per atom",
@@ -24,10 +24,11 @@ CELL_FEATURES = (
 """Names of the columns of :func:`cell_features`."""
 
 _NO_VACUUM, _VACUUM = 5.0, 8.0  # Å: gaps in crystals, between layers too, are narrower; those of slabs are wider
+_NO_GAP = 2.5  # Å: narrower ones are between any planes of atoms
 _BOND = 3.0  # Å: what is left of a vacuum in the volume, about the gap between layers that touch
 _NEARLY_WIDEST = 0.8  # planes whose gaps reach this part of the widest one count, more so the closer they come to it
-_MANY_PLANES = 4096
-_SIMPLE_PLANES = np.indices((3, 3, 3)).reshape(3, -1).T[14:] - 1  # all whose Miller indices are -1, 0 or 1
+_SKEWED = 2.0  # length of a lattice vector times that of its reciprocal; 1 in a box
+_CHUNK = 1024  # crystals at once
 
 
 def cell_features(graphs: CrystalGraphs) -> np.ndarray:
@@ -43,9 +44,9 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     -------
     ndarray of shape (n_crystals, 6), float32
         In the order of `CELL_FEATURES`. The volume (Å³) without the vacuum around a layer, per atom, in logarithm. The
-        part of it that spheres of the atomic radii fill. The widest gap (Å) between planes of atoms, at most 5 Å. How
-        much of a vacuum it is, from 0 up to 5 Å to 1 from 8 Å. Area (Å²) per atom and thickness (Å) of the layer beside
-        the vacuum, in logarithm; 0 where there is none.
+        part of it that spheres of the atomic radii fill. The widest gap (Å) between planes of atoms, at least 2.5 and
+        at most 5 Å. How much of a vacuum it is, from 0 up to 5 Å to 1 from 8 Å. Area (Å²) per atom and thickness (Å) of
+        the layer beside the vacuum, in logarithm; 0 where there is none.
 
     Examples
     --------
@@ -57,53 +58,54 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
-    radii = _atomic_radii()
-    for row, start, stop, lattice in zip(
-        rows, graphs.atom_offsets[:-1], graphs.atom_offsets[1:], graphs.lattice, strict=True
-    ):
-        positions = np.asarray(graphs.positions[start:stop], float)
-        spheres = 4 / 3 * np.pi * float((radii[graphs.atomic_numbers[start:stop]] ** 3).sum())
-        row[:] = _features(positions, np.asarray(lattice, float), spheres)
+    cubes = _atomic_radii() ** 3
+    for start in range(0, len(graphs), _CHUNK):
+        offsets = graphs.atom_offsets[start : start + _CHUNK + 1]
+        lattices = np.asarray(graphs.lattice[start : start + _CHUNK], float)
+        positions = np.asarray(graphs.positions[offsets[0] : offsets[-1]], float)
+        spheres = np.add.reduceat(cubes[graphs.atomic_numbers[offsets[0] : offsets[-1]]], offsets[:-1] - offsets[0])
+        rows[start : start + _CHUNK] = _features(positions, offsets - offsets[0], lattices, 4 / 3 * np.pi * spheres)
     return rows
 
 
-def _features(positions: np.ndarray, lattice: np.ndarray, spheres: float) -> list[float]:
-    planes = _gaps(positions, lattice)
-    volume, n_atoms, gap = cell_volume(lattice), len(positions), float(planes.gaps.max())
-    vacuum = float(_smooth((gap - _NO_VACUUM) / (_VACUUM - _NO_VACUUM)))
-    area = thickness = 0.0
-    if vacuum:
-        # The widest gap is a continuous function, the plane in which it lies is not: where two are equally wide it
-        # changes. Their mean does not.
-        weights = _smooth((planes.gaps / gap - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
-        weights /= weights.sum()
-        log_area = float(weights @ np.log(planes.layers * volume / (planes.spacings * n_atoms)))
-        log_thickness = float(weights @ np.log((planes.spacings - planes.empty) / planes.layers + _BOND))
-        volume *= np.exp(vacuum * (log_area + log_thickness - np.log(volume / n_atoms)))
-        area, thickness = vacuum * log_area, vacuum * log_thickness
-    return [np.log(volume / n_atoms), spheres / volume, min(gap, _NO_VACUUM), vacuum, area, thickness]
+def _features(positions: np.ndarray, offsets: np.ndarray, lattices: np.ndarray, spheres: np.ndarray) -> np.ndarray:
+    n_atoms = np.diff(offsets)
+    planes = _planes(positions, offsets, lattices)
+    gap = planes.widest(len(lattices))
+    vacuum = _smooth((gap - _NO_VACUUM) / (_VACUUM - _NO_VACUUM))
+    # The widest gap is a continuous function, the plane in which it lies is not: where two are equally wide it changes.
+    # Their mean does not.
+    weights = _smooth((planes.gaps / gap[planes.crystals] - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
+    weights /= np.bincount(planes.crystals, weights, len(lattices))[planes.crystals]
+    log_volume = np.log(abs(np.linalg.det(lattices)) / n_atoms)
+    log_areas = np.log(planes.layers / planes.spacings) + log_volume[planes.crystals]
+    log_thicknesses = np.log((planes.spacings - planes.empty) / planes.layers + _BOND)
+    area, thickness = (
+        vacuum * np.bincount(planes.crystals, weights * values, len(lattices))
+        for values in (log_areas, log_thicknesses)
+    )
+    log_volume = (1 - vacuum) * log_volume + area + thickness
+    packing = spheres / n_atoms / np.exp(log_volume)
+    return np.stack([log_volume, packing, gap.clip(_NO_GAP, _NO_VACUUM), vacuum, area, thickness], axis=1)
 
 
-def area_per_atom(positions: np.ndarray, lattice: np.ndarray) -> float:
-    """Return the area per atom (Å²) of a layer in a vacuum of at least 5 Å, or NaN if the crystal is none.
-
-    Parameters
-    ----------
-    positions : ndarray of shape (n_atoms, 3)
-        In Å.
-    lattice : ndarray of shape (3, 3)
-        Rows are the lattice vectors, in Å.
-    """
-    planes = _gaps(positions, lattice)
-    widest = int(planes.gaps.argmax())
-    if planes.gaps[widest] < _NO_VACUUM:
-        return np.nan
-    return float(planes.layers[widest] * cell_volume(lattice) / (planes.spacings[widest] * len(positions)))
+def areas_per_atom(graphs: CrystalGraphs) -> np.ndarray:
+    """Return the areas per atom (Å²) of layers in a vacuum of at least 5 Å, NaN for crystals that are none."""
+    planes = _planes(np.asarray(graphs.positions, float), graphs.atom_offsets, np.asarray(graphs.lattice, float))
+    gap = planes.widest(len(graphs))
+    areas = np.full(len(graphs), np.nan)
+    widest = np.flatnonzero((planes.gaps == gap[planes.crystals]) & (planes.gaps >= _NO_VACUUM))
+    crystals = planes.crystals[widest]
+    volumes = abs(np.linalg.det(graphs.lattice)) / np.diff(graphs.atom_offsets)
+    areas[crystals] = planes.layers[widest] / planes.spacings[widest] * volumes[crystals]
+    return areas
 
 
 class Planes(NamedTuple):
-    """Some families of lattice planes, each with what lies between two neighbouring planes."""
+    """Families of lattice planes of some crystals, each with what lies between two neighbouring planes."""
 
+    crystals: np.ndarray
+    """To which crystal each belongs."""
     spacings: np.ndarray
     """How far apart the planes are, in Å."""
     gaps: np.ndarray
@@ -113,41 +115,77 @@ class Planes(NamedTuple):
     empty: np.ndarray
     """The sum of these distances."""
 
+    def widest(self, n_crystals: int) -> np.ndarray:
+        """Return the widest gap of each crystal."""
+        widest = np.zeros(n_crystals)
+        np.maximum.at(widest, self.crystals, self.gaps)
+        return widest
 
-def _gaps(positions: np.ndarray, lattice: np.ndarray) -> Planes:
-    """Return families of planes, the one with the widest gap among them, and all with gaps close to a vacuum's."""
-    inverse = np.linalg.inv(lattice)
-    fractional = positions @ inverse
-    simple = _gaps_of(_SIMPLE_PLANES, fractional, inverse)
-    least = float(simple.gaps.max())
-    least *= _NEARLY_WIDEST if least > _NO_VACUUM else 1.0
-    # No gap is wider than the spacing of its planes: those that are closer than the widest gap so far need no look.
-    # Their Miller indices are bounded, by h = G · a.
-    limits = (np.sqrt(np.square(lattice).sum(axis=1)) / least).astype(int)
-    if np.prod(2 * limits + 1) > _MANY_PLANES:  # of a cell that is far from compact
+
+def _planes(positions: np.ndarray, offsets: np.ndarray, lattices: np.ndarray) -> Planes:
+    """Return all planes that are at least 2.5 Å apart, or in a vacuum nearly as far as its gap is wide, and some more.
+
+    No gap is wider than the spacing of its planes, so that these are all that may hold the widest gap.
+    """
+    lattices = _compact(lattices)
+    inverses = np.linalg.inv(lattices)
+    fractional = np.einsum("ai,aij->aj", positions, np.repeat(inverses, np.diff(offsets), axis=0))
+    # The planes of the cell's own faces: every crystal has some, and they tell where a vacuum makes others superfluous.
+    own = np.repeat(np.arange(len(lattices)), 3), np.tile(np.eye(3, dtype=int), (len(lattices), 1))
+    faces = _gaps_of(*own, fractional, offsets, inverses)
+    widest = faces.widest(len(lattices))
+    least = np.maximum(_NO_GAP, np.where(widest > _NO_VACUUM, _NEARLY_WIDEST * widest, widest))
+    # Miller indices are bounded by h = G · a, with the reciprocal vector G of the planes. Crystals with equal bounds
+    # have the same planes to look at.
+    limits = (np.linalg.norm(lattices, axis=2) / least[:, None]).astype(int)
+    crystals, planes = [], []
+    for limit in np.unique(limits, axis=0):
+        which = np.flatnonzero((limits == limit).all(axis=1))
+        candidates = np.indices(2 * limit + 1).reshape(3, -1).T - limit
+        candidates = candidates[len(candidates) // 2 + 1 :]  # the other half are the same planes
+        candidates = candidates[(np.gcd.reduce(candidates, axis=1) == 1) & (abs(candidates).sum(axis=1) > 1)]
+        squares = np.square(np.einsum("pj,nij->npi", candidates, inverses[which])).sum(axis=2)
+        crystal, plane = np.nonzero(squares * least[which, None] ** 2 <= 1)
+        crystals.append(which[crystal])
+        planes.append(candidates[plane])
+    more = _gaps_of(np.concatenate(crystals), np.concatenate(planes), fractional, offsets, inverses)
+    return Planes(*(np.concatenate(both) for both in zip(faces, more, strict=True)))
+
+
+def _compact(lattices: np.ndarray) -> np.ndarray:
+    """Return lattices of which those in very skewed cells have others."""
+    lengths = np.linalg.norm(lattices, axis=2) * np.linalg.norm(np.linalg.inv(lattices), axis=1)
+    skewed = np.flatnonzero((lengths > _SKEWED).any(axis=1))
+    if len(skewed):
         from pymatgen.core import Lattice
 
-        reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
-        if np.square(reduced).sum() < 0.99 * np.square(lattice).sum():
-            return _gaps(positions, reduced)
-    planes = np.indices(2 * limits + 1).reshape(3, -1).T - limits
-    planes = planes[len(planes) // 2 + 1 :]  # the other half are the same planes
-    planes = planes[np.square(planes @ inverse.T).sum(axis=1) * least**2 <= 1]
-    planes = planes[(np.gcd.reduce(planes, axis=1) == 1) & (abs(planes).max(axis=1) > 1)]
-    more = _gaps_of(planes, fractional, inverse)
-    return Planes(*(np.concatenate(both) for both in zip(simple, more, strict=True)))
+        lattices = lattices.copy()
+        lattices[skewed] = [Lattice(lattice).get_lll_reduced_lattice().matrix for lattice in lattices[skewed]]
+    return lattices
 
 
-def _gaps_of(planes: np.ndarray, fractional: np.ndarray, inverse: np.ndarray) -> Planes:
-    spacings = 1 / np.sqrt(np.square(planes @ inverse.T).sum(axis=1))
-    heights = fractional @ planes.T
-    heights = np.sort(heights - np.floor(heights), axis=0)
-    steps = np.diff(heights, axis=0, append=heights[:1] + 1) * spacings
-    gaps = steps.max(axis=0)
+def _gaps_of(
+    crystals: np.ndarray, planes: np.ndarray, fractional: np.ndarray, offsets: np.ndarray, inverses: np.ndarray
+) -> Planes:
+    spacings = 1 / np.linalg.norm(np.einsum("pij,pj->pi", inverses[crystals], planes), axis=1)
+    counts = np.diff(offsets)[crystals]
+    atoms = concatenate_ranges(offsets[crystals], counts)
+    owners = np.repeat(np.arange(len(crystals)), counts)
+    heights = np.einsum("ai,ai->a", fractional[atoms], planes[owners])
+    heights -= np.floor(heights)
+    heights[heights >= 1] = 0  # by rounding
+    # All are sorted at once, those of each plane in a range of numbers of its own.
+    heights = np.sort(owners + heights)
+    ends = np.cumsum(counts)
+    steps = np.diff(heights, append=0)
+    steps[ends - 1] = heights[ends - counts] + 1 - heights[ends - 1]
+    steps *= spacings[owners]
+    starts = ends - counts
+    gaps = np.maximum.reduceat(steps, starts) if len(starts) else spacings
     if not (gaps > _NO_VACUUM).any():  # nobody asks for layers
-        return Planes(spacings, gaps, np.ones_like(gaps), gaps)
-    weights = _smooth((steps / gaps - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
-    return Planes(spacings, gaps, weights.sum(axis=0), (weights * steps).sum(axis=0))
+        return Planes(crystals, spacings, gaps, np.ones(len(gaps)), gaps)
+    weights = _smooth((steps / gaps[owners] - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
+    return Planes(crystals, spacings, gaps, np.add.reduceat(weights, starts), np.add.reduceat(weights * steps, starts))
 
 
 def _smooth(x: np.ndarray | float) -> np.ndarray:
