@@ -48,12 +48,12 @@ class GatedGCN(Encoder):
         Width of the atoms' and the edges' vectors.
     n_layers : int, default=4
         Number of convolutions.
+    readout : {"mean+max+min", "mean", "set2set", "attention"}, default="mean+max+min"
+        How atoms and edges are pooled into crystals.
     l_max : int, default=4
         Largest degree of the Legendre polynomials. 0 leaves angles out.
     angular_channels : int, default=16
         Number of the weights a of an edge.
-    readout : {"mean+max+min", "mean", "set2set", "attention"}, default="mean+max+min"
-        How atoms and edges are pooled into crystals.
     %(parameters)s
 
     References
@@ -88,9 +88,9 @@ class GatedGCN(Encoder):
         self,
         hidden_dim: int = 64,
         n_layers: int = 4,
+        readout: str = "mean+max+min",
         l_max: int = 4,
         angular_channels: int = 16,
-        readout: str = "mean+max+min",
         **shared: Any,
     ):
         super().__init__(readout=readout, **shared)

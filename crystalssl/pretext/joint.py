@@ -115,7 +115,8 @@ class Joint(WeightedTasks):
         ]
         tasks, weights = zip(*((task, weight) for task, weight in parts if weight), strict=True)
         # Atoms move before some are hidden, and all tasks see both.
-        super().__init__(tasks, weights, Compose([task.views[0] for task in reversed(tasks)]))
+        views = [task.views[0] for task in reversed(tasks) if isinstance(task, MaskedElements | DistanceDenoising)]
+        super().__init__(tasks, weights, Compose(views))
 
     @classmethod
     def encode_labels(cls, y: Any) -> Labels | None:

@@ -78,7 +78,7 @@ def test_parquet_without_pyarrow(paths, run, tiny, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run("predict", tiny / "single", *paths[:1], "-o", "out.parquet", status=1)
-    assert "Error: Writing Parquet takes pyarrow: pip install 'crystalssl[parquet]'" in result.stderr
+    assert "Error: writing Parquet takes pyarrow: pip install 'crystalssl[parquet]'" in result.stderr
     assert not Path("out.parquet").exists()
 
 

@@ -375,7 +375,7 @@ def test_parameters_that_state_what_is_so_are_not_refused(graphs):
 
 def test_number_of_labels_follows_from_y(tiny_embedder, graphs, y):
     for method in ("joint", "properties"):
-        with pytest.raises(ValueError, match="n_properties=3, but y has 1 columns"):
+        with pytest.raises(ValueError, match="n_properties=3, but the labels make it 1"):
             tiny_embedder(method, task_params={"n_properties": 3}).fit(graphs, y)
         fitted = tiny_embedder(method, task_params={"n_properties": 1}, max_epochs=1).fit(graphs, y)
         assert fitted.config_["task_params"]["n_properties"] == 1
