@@ -1,4 +1,8 @@
-"""Let a grid search choose the pretraining, as it would choose any other parameter.
+"""
+Let a grid search choose the pretraining
+========================================
+
+Let a grid search choose the pretraining, as it would choose any other parameter. Run it with::
 
     python examples/choose_pretraining.py --data FOLDER
 

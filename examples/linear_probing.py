@@ -1,4 +1,8 @@
-"""Linear probing: what do the vectors of a pretrained encoder know, without any training of the encoder?
+"""
+Linear probing
+==============
+
+What do the vectors of a pretrained encoder know, without any training of the encoder? Run it with::
 
     python examples/linear_probing.py --data FOLDER
 

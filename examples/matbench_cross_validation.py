@@ -1,4 +1,8 @@
-"""Cross-validation on the official folds of a Matbench task, comparable with the leaderboard.
+"""
+The official folds of Matbench
+==============================
+
+Cross-validation on the official folds of a Matbench task, comparable with the leaderboard. Run it with::
 
     python examples/matbench_cross_validation.py --data FOLDER
     python examples/matbench_cross_validation.py --task matbench_phonons --pretrain simsiam --epochs 100

@@ -1,4 +1,8 @@
-"""Pretrain on structures of your own, without labels; save the weights and use them.
+"""
+Pretrain on structures of your own
+==================================
+
+Pretrain on structures of your own, without labels; save the weights and use them. Run it with::
 
     python examples/pretrain_your_own.py                            # 2,000 crystals of the data folder, or prototypes
     python examples/pretrain_your_own.py mine/*.cif --folder mine/weights --epochs 15
@@ -38,6 +42,7 @@ corpus = options.structures  # paths are as good as Structures
 if not corpus:
     corpus = read_optimade_parquet(file).data[:2000] if file.exists() else load_prototypes().data
 
+# %%
 # 1. Pretrain. The checkpoint is written after every epoch.
 embedder = PretrainedCrystalEmbedder(
     options.method,
@@ -48,10 +53,12 @@ embedder = PretrainedCrystalEmbedder(
     verbose=1,
 ).fit(corpus)
 
+# %%
 # 2. Save. The folder holds the weights (safetensors), their settings (JSON) and a card to fill in.
 embedder.save_pretrained(options.folder)
 print(f"{len(corpus)} crystals with {len(embedder.elements_)} elements; weights: {options.folder}")
 
+# %%
 # 3. Use. A folder goes wherever the name of bundled weights does.
 X, y = load_prototypes(return_X_y=True)
 known = set(PretrainedCrystalEmbedder.from_pretrained(options.folder).elements_)
