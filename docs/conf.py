@@ -1,6 +1,7 @@
 """Settings of the site: `make docs` builds it.
 
-With CRYSTALSSL_DOCS_QUICK=1 the examples of the gallery are shown but not run, and no other site is asked for its names.
+With CRYSTALSSL_DOCS_QUICK=1 the examples of the gallery are shown but not run, and no other site is asked for its
+names.
 """
 
 from __future__ import annotations
