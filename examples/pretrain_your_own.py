@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from crystalssl.datasets import load_prototypes, read_optimade_parquet
 from crystalssl.plotting import plot_learning_curves
 
 matplotlib.use("Agg")
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("structures", nargs="*", help="CIF, POSCAR, … to pretrain on")
@@ -34,7 +35,7 @@ parser.add_argument("--method", default="barlow")
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "crystalssl-my-weights")
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "pretrain_your_own.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "pretrain_your_own.png")
 options = parser.parse_args()
 
 file = Path(options.data) / "mp_pretrain.parquet"

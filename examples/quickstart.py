@@ -16,6 +16,7 @@ was to predict how stiff they are, so a gain is to be expected here; docs/result
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -42,7 +43,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--labels", type=int, nargs="+", default=[25, 50, 100], help="crystals whose modulus is given")
 parser.add_argument("--repeats", type=int, default=5, help="random choices of these crystals")
 parser.add_argument("--jobs", type=int, default=2, help="processes")
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "quickstart.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "quickstart.png")
 options = parser.parse_args()
 started = time.perf_counter()
 print("You will see how much further a few labels go when the network was pretrained on unlabelled crystals.\n")
