@@ -46,6 +46,10 @@ default_role = "py:obj"  # single backticks in docstrings are links where they n
 html_theme = "pydata_sphinx_theme"
 html_title = "crystalssl"
 html_show_sourcelink = False
+html_sidebars = {
+    name: [] for name in ("get-started", "results", "performance", "inside", "faq")
+}  # alone on their level
+toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "github_url": repository,
     "navbar_align": "left",
