@@ -35,7 +35,7 @@ PAGES = {
     "api/crystalssl.CrystalSSLRegressor": "CrystalSSLRegressor",
 }
 # What the theme tells the console when all is well; Chromium notes errors at the same level.
-NEWS = ("Got invalid theme mode: . Resetting to auto.", "[PST]: Changed to auto mode")
+NEWS = ("Got invalid theme mode: . Resetting to auto.", '"[PST]: ')
 
 
 @pytest.fixture(scope="module")
