@@ -46,9 +46,8 @@ default_role = "py:obj"  # single backticks in docstrings are links where they n
 html_theme = "pydata_sphinx_theme"
 html_title = "crystalssl"
 html_show_sourcelink = False
-html_sidebars = {
-    name: [] for name in ("get-started", "results", "performance", "inside", "faq")
-}  # alone on their level
+# Pages that have no others below them: nothing to navigate.
+html_sidebars = {name: [] for name in ("get-started", "results", "performance", "inside", "faq")}
 toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "github_url": repository,

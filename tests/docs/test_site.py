@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import http.server
 import inspect
 import re
@@ -108,6 +107,6 @@ def test_main_pages_in_a_browser(browse, name):
 def test_search_finds(browse):
     text, console = browse("search.html?q=isolated")
     assert not console
-    found = re.search(r'<ul class="search".*?</ul>', text, re.DOTALL)
+    found = re.search(r'<ul [^>]*class="search".*?</ul>', text, re.DOTALL)
     assert found, "no list of results"
-    assert "faq.html" in html.unescape(found[0])
+    assert 'href="faq.html"' in found[0]
