@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test oldest fuzz lint types docs clean
+.PHONY: help demo test oldest fuzz lint types docs linkcheck clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,11 +45,15 @@ lint: $(STAMP)  ## ruff, and the check of the documentation
 types: $(STAMP)  ## mypy on the package
 	$(PY) -m mypy
 
-docs: $(STAMP)  ## check links and Python code in the Markdown files
+docs: $(VENV)/.docs  ## the site in docs/_build/html, with the examples run; wants Python 3.11 or newer
 	$(PY) docs/check.py
+	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+linkcheck: $(VENV)/.docs  ## ask the web for every link of the site
+	CRYSTALSSL_DOCS_QUICK=1 $(PY) -m sphinx --keep-going -b linkcheck docs docs/_build/linkcheck
 
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info docs/_build docs/api docs/auto_examples .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find crystalssl tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -58,6 +62,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt torch
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.docs: $(STAMP)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # Without the networks that ours are compared with, which want newer releases.

@@ -1,4 +1,8 @@
-"""Let a grid search choose the pretraining, as it would choose any other parameter.
+"""
+Let a grid search choose the pretraining
+========================================
+
+Let a grid search choose the pretraining, as it would choose any other parameter. Run it with::
 
     python examples/choose_pretraining.py --data FOLDER
 
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -24,13 +29,13 @@ from crystalssl.datasets import fetch_matbench, load_prototypes
 from crystalssl.exceptions import DatasetError
 
 matplotlib.use("Agg")
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--labels", type=int, default=120, help="crystals that the search gets")
 parser.add_argument("--epochs", type=int, default=30)
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "choose_pretraining.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "choose_pretraining.png")
 options = parser.parse_args()
 
 try:

@@ -1,4 +1,8 @@
-"""Linear probing: what do the vectors of a pretrained encoder know, without any training of the encoder?
+"""
+Linear probing
+==============
+
+What do the vectors of a pretrained encoder know, without any training of the encoder? Run it with::
 
     python examples/linear_probing.py --data FOLDER
 
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -26,12 +31,12 @@ from crystalssl.datasets import load_prototypes, read_optimade_parquet
 from crystalssl.plotting import plot_predictions
 
 matplotlib.use("Agg")
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--methods", nargs="+", default=["joint", "barlow"], help="whose bundled weights to use")
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "linear_probing.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "linear_probing.png")
 options = parser.parse_args()
 
 file = Path(options.data) / "mp_elastic.parquet"

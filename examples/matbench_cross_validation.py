@@ -1,4 +1,8 @@
-"""Cross-validation on the official folds of a Matbench task, comparable with the leaderboard.
+"""
+The official folds of Matbench
+==============================
+
+Cross-validation on the official folds of a Matbench task, comparable with the leaderboard. Run it with::
 
     python examples/matbench_cross_validation.py --data FOLDER
     python examples/matbench_cross_validation.py --task matbench_phonons --pretrain simsiam --epochs 100
@@ -25,14 +29,16 @@ from crystalssl.exceptions import DatasetError
 from crystalssl.plotting import plot_predictions
 
 matplotlib.use("Agg")
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--task", default="matbench_jdft2d")
 parser.add_argument("--pretrain", default="joint", help='a method, a weights folder, or "none" for random weights')
 parser.add_argument("--epochs", type=int, default=20, help="0 takes the estimator's default")
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "matbench_cross_validation.png")
+parser.add_argument(
+    "--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "matbench_cross_validation.png"
+)
 options = parser.parse_args()
 
 try:

@@ -1,4 +1,8 @@
-"""Pretrain on structures of your own, without labels; save the weights and use them.
+"""
+Pretrain on structures of your own
+==================================
+
+Pretrain on structures of your own, without labels; save the weights and use them. Run it with::
 
     python examples/pretrain_your_own.py                            # 2,000 crystals of the data folder, or prototypes
     python examples/pretrain_your_own.py mine/*.cif --folder mine/weights --epochs 15
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,7 +27,7 @@ from crystalssl.datasets import load_prototypes, read_optimade_parquet
 from crystalssl.plotting import plot_learning_curves
 
 matplotlib.use("Agg")
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("structures", nargs="*", help="CIF, POSCAR, … to pretrain on")
@@ -30,7 +35,7 @@ parser.add_argument("--method", default="barlow")
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "crystalssl-my-weights")
 parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "pretrain_your_own.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "pretrain_your_own.png")
 options = parser.parse_args()
 
 file = Path(options.data) / "mp_pretrain.parquet"
@@ -38,6 +43,7 @@ corpus = options.structures  # paths are as good as Structures
 if not corpus:
     corpus = read_optimade_parquet(file).data[:2000] if file.exists() else load_prototypes().data
 
+# %%
 # 1. Pretrain. The checkpoint is written after every epoch.
 embedder = PretrainedCrystalEmbedder(
     options.method,
@@ -48,10 +54,12 @@ embedder = PretrainedCrystalEmbedder(
     verbose=1,
 ).fit(corpus)
 
+# %%
 # 2. Save. The folder holds the weights (safetensors), their settings (JSON) and a card to fill in.
 embedder.save_pretrained(options.folder)
 print(f"{len(corpus)} crystals with {len(embedder.elements_)} elements; weights: {options.folder}")
 
+# %%
 # 3. Use. A folder goes wherever the name of bundled weights does.
 X, y = load_prototypes(return_X_y=True)
 known = set(PretrainedCrystalEmbedder.from_pretrained(options.folder).elements_)

@@ -1,4 +1,8 @@
-"""From a list of crystals to predictions, with and without pretraining.
+"""
+Few labels, with and without pretraining
+========================================
+
+From a list of crystals to predictions, with and without pretraining. Run it with::
 
     python examples/quickstart.py
 
@@ -12,6 +16,7 @@ was to predict how stiff they are, so a gain is to be expected here; docs/result
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -38,11 +43,12 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--labels", type=int, nargs="+", default=[25, 50, 100], help="crystals whose modulus is given")
 parser.add_argument("--repeats", type=int, default=5, help="random choices of these crystals")
 parser.add_argument("--jobs", type=int, default=2, help="processes")
-parser.add_argument("--figure", type=Path, default=Path(__file__).parent / "figures" / "quickstart.png")
+parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "quickstart.png")
 options = parser.parse_args()
 started = time.perf_counter()
 print("You will see how much further a few labels go when the network was pretrained on unlabelled crystals.\n")
 
+# %%
 # 1. Crystals are pymatgen Structures, in a list. The weights know the elements that they were pretrained on: the few
 #    crystals with other elements are left out.
 X, y = load_prototypes("bulk_modulus", return_X_y=True)
@@ -51,15 +57,18 @@ keep = [i for i, s in enumerate(X) if known.issuperset(s.atomic_numbers) and s.r
 X, y = [X[i] for i in keep], y[keep]
 print(f"{len(X)} crystals, bulk moduli from {y.min():.0f} to {y.max():.0f} GPa, half of them below {np.median(y):.0f}")
 
+# %%
 # 2. Estimators take lists of Structures. Here many models see the same crystals, so their graphs are built once.
 graphs = CrystalGraphTransformer("gatedgcn").fit_transform(X)
 
+# %%
 # 3. Models are scikit-learn estimators. These two differ in nothing but `pretrain`.
 models = {
     "from scratch": CrystalSSLRegressor(pretrain=None, random_state=0),
     "pretrained": CrystalSSLRegressor(pretrain="joint", random_state=0),
 }
 
+# %%
 # 4. scikit-learn splits the graphs, fits and scores.
 most = max(options.labels)
 splits = ShuffleSplit(n_splits=options.repeats, train_size=most, random_state=0)
@@ -81,6 +90,7 @@ for n in sizes:
     cells = "   ".join(f"{mean[name]:5.1f} ± {spread[name]:4.1f}" for name in models)
     print(f"  {n:6}   {cells}   {1 - mean['pretrained'] / mean['from scratch']:8.0%}")
 
+# %%
 # 5. A fitted model predicts any list of Structures.
 model = models["pretrained"].fit(graphs, y)
 magnesia = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])

@@ -1,0 +1,142 @@
+"""Settings of the site: `make docs` builds it.
+
+With CRYSTALSSL_DOCS_QUICK=1 the examples of the gallery are shown but not run, and no other site is asked for its
+names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+from sphinx_gallery.sorting import ExplicitOrder
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+
+import _api  # noqa: E402
+
+import crystalssl  # noqa: E402
+
+quick = os.environ.get("CRYSTALSSL_DOCS_QUICK") == "1"
+
+project = "crystalssl"
+author = "The crystalssl developers"
+copyright = "The crystalssl developers"
+release = version = crystalssl.__version__
+repository = "https://github.com/crystalssl/crystalssl"
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+default_role = "py:obj"  # single backticks in docstrings are links where they name something
+
+html_theme = "pydata_sphinx_theme"
+html_title = "crystalssl"
+html_show_sourcelink = False
+# Pages that have no others below them: nothing to navigate.
+html_sidebars = {name: [] for name in ("get-started", "results", "performance", "inside", "faq")}
+toc_object_entries_show_parents = "hide"
+html_theme_options = {
+    "github_url": repository,
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+
+autosummary_imported_members = True
+autodoc_typehints = "none"  # numpydoc has the types
+numpydoc_show_class_members = False  # the templates list them
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sites = {
+    "python": "https://docs.python.org/3",
+    "numpy": "https://numpy.org/doc/stable",
+    "sklearn": "https://scikit-learn.org/stable",
+    "skorch": "https://skorch.readthedocs.io/en/stable",
+    "torch": "https://docs.pytorch.org/docs/stable",
+    "pymatgen": "https://pymatgen.org",
+}
+intersphinx_mapping = {} if quick else {name: (address, None) for name, address in sites.items()}
+intersphinx_timeout = 5
+
+# Those that run take under a minute; the search takes several, and Matbench wants files that are not part of the
+# repository.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/(linear_probing|pretrain_your_own|quickstart)\.py",
+    "plot_gallery": not quick,
+    "reset_argv": "_gallery.arguments",
+    "abort_on_example_error": True,
+    "within_subsection_order": ExplicitOrder(
+        [
+            "quickstart.py",
+            "linear_probing.py",
+            "pretrain_your_own.py",
+            "choose_pretraining.py",
+            "matbench_cross_validation.py",
+        ]
+    ),
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_anchors = False
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)", r"https://doi\.org/"]  # publishers turn robots away
+
+
+def link_to_repository(app, docname, source):
+    """Files outside of docs/, which Markdown pages name by their place in the repository, are read on its site."""
+
+    def address(link):
+        path = link[1].partition("#")[0]
+        kind = "tree" if (DOCS.parent / path).is_dir() else "blob"
+        return f"]({repository}/{kind}/main/{link[1]})"
+
+    source[0] = re.sub(r"\]\(\.\./([^)\s]+)\)", address, source[0])
+
+
+def skip_foreign(app, what, name, member, skip, options):
+    """Methods that a class inherits from torch, skorch or scikit-learn are documented there."""
+    function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+    if callable(function) and not (getattr(function, "__module__", None) or "").startswith("crystalssl"):
+        return True
+    return None
+
+
+def as_news(record):
+    """Where there is no network, links to other projects are left out; that is no reason to fail."""
+    record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
+def setup(app):
+    _api.write_pages(DOCS / "api")
+    app.connect("source-read", link_to_repository)
+    app.connect("autodoc-skip-member", skip_foreign)
+    logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(as_news)
