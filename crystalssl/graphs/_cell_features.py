@@ -11,7 +11,7 @@ from crystalssl.graphs._arrays import N_ELEMENTS
 from crystalssl.graphs._cell import cell_volume
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 
-__all__ = ["CELL_FEATURES", "area_per_atom", "cell_features"]
+__all__ = ["CELL_FEATURES", "area_per_atom", "atomic_radii", "cell_features"]
 
 CELL_FEATURES = (
     "log volume per atom",
@@ -57,7 +57,7 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
-    radii = _atomic_radii()
+    radii = atomic_radii()
     for row, start, stop, lattice in zip(
         rows, graphs.atom_offsets[:-1], graphs.atom_offsets[1:], graphs.lattice, strict=True
     ):
@@ -156,7 +156,7 @@ def _smooth(x: np.ndarray | float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _atomic_radii() -> np.ndarray:
+def atomic_radii() -> np.ndarray:
     """Return the atomic radii of the elements in Å, of shape (119,), by atomic number."""
     from pymatgen.core import Element
 
