@@ -166,6 +166,8 @@ def settings_id(estimator: Any, *more: Any) -> str:
         params.pop(name, None)
     if params.get("views", ...) is None:  # a parameter that older results do not have
         del params["views"]
+    if params.get("ensemble") == "seeds":  # likewise
+        del params["ensemble"]
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
 
 

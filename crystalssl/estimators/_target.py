@@ -268,13 +268,6 @@ class TargetScaler:
         _check(y, rows, ~np.isinf(scaled), "is too far from what the last fit learnt; fit with warm_start=False")
         return scaled
 
-    def restore(self, scaled: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
-        """Return what the user knows, float64, times the crystals' sizes.
-
-        A NonFiniteError names a prediction that is too large to be a number.
-        """
-        return self.to_unit(self.unscale(scaled), sizes)
-
     def learnt(self, y: np.ndarray) -> np.ndarray:
         """Return targets that were divided by sizes on the scale that is learnt, before it is standardised."""
         return self._log(y)
