@@ -3,12 +3,12 @@
     python benchmarks/uncertainty.py --jobs 2
     python benchmarks/uncertainty.py --sets phonons --sizes 100 --seeds 0 --set max_epochs=30
 
-A seed draws a fifth of the rows as the test set and the training rows from the others, 100 of them or 80 % of all. Five
-networks each leave out a fifth of the training rows. Adds one row per set, size and seed to results/uncertainty.csv,
-leaves out what is there, and prints means over seeds: the coverage of intervals of 50, 80, 90 and 95 %; their mean width
-at 90 %; the negative log-likelihood and the continuous ranked probability score of normal distributions with the
-predicted deviations, beside those of the deviation over the networks of the same ensemble, "plain"; the rank correlation
-of error and deviation; the error of the half that is predicted to err less, over that of all; the left-out estimate of
+A seed draws a fifth of the rows as the test set and the training rows from the others, 100 of them or 80 % of all.
+Five networks each leave out a fifth of the training rows. Adds one row per set, size and seed to
+results/uncertainty.csv, leaves out what is there, and prints means over seeds: the coverage of intervals of 50, 80, 90
+and 95 %; their mean width at 90 %; the negative log-likelihood and the continuous ranked probability score of normal
+distributions with the predicted deviations, beside those of the deviation over the networks of the same ensemble,
+"plain"; the rank correlation of error and deviation; the error of the half that is predicted to err less, over that of all; the left-out estimate of
 the error; and the shares of test crystals that are inside the domain, with the ratio of the errors outside and inside.
 """
 
@@ -116,7 +116,9 @@ def measure(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], setting
         "rank_correlation_plain": float(spearmanr(errors, plain)[0]),
         "error_of_sure_half": float(errors[sure].mean() / errors.mean()),
         "inside": float(inside.mean()),
-        "error_outside": float(errors[~inside].mean() / errors[inside].mean()) if 0 < inside.sum() < len(test) else np.nan,
+        "error_outside": float(errors[~inside].mean() / errors[inside].mean())
+        if 0 < inside.sum() < len(test)
+        else np.nan,
         "seconds": seconds,
     }
 

@@ -23,8 +23,9 @@ def geometry(graphs: CrystalGraphs, features: np.ndarray) -> np.ndarray:
     """Return what tells whether a cell is one that is known of, of shape (n_crystals, 3), float64.
 
     These are the volume per atom, in units of that of the spheres of the atomic radii; the shortest distance between
-    two atoms, in units of the sum of their radii, infinite if none is within the cutoff; and the widest gap between planes of atoms, in Å, at most 5 Å and
-    the same for all that have a vacuum. `features` are those of :func:`crystalssl.graphs.cell_features`.
+    two atoms, in units of the sum of their radii, infinite if none is within the cutoff; and the widest gap between
+    planes of atoms, in Å, at most 5 Å and the same for all that have a vacuum. `features` are those of
+    :func:`crystalssl.graphs.cell_features`.
     """
     n_atoms, radii = np.diff(graphs.atom_offsets), atomic_radii()[graphs.atomic_numbers]
     spheres = 4 / 3 * np.pi * np.add.reduceat(radii**3, graphs.atom_offsets[:-1])

@@ -42,7 +42,9 @@ def record_of(model: FinetunedEstimator) -> TrainingRecord:
     """Return what a model keeps of its training crystals, or raise a ValueError."""
     record = getattr(model, "_record", None)
     if record is None:
-        raise ValueError("the model is of an earlier version, which kept nothing of its training crystals; fit it again")
+        raise ValueError(
+            "the model is of an earlier version, which kept nothing of its training crystals; fit it again"
+        )
     return record
 
 
@@ -56,7 +58,5 @@ def chunks_of(model: FinetunedEstimator, X: Any) -> Iterator[tuple[CrystalGraphs
 
 def vectors_of(model: FinetunedEstimator, member: int, crystals: CrystalDataset, indices: np.ndarray) -> np.ndarray:
     """Return the vectors of crystals that the head of a network sees, of shape (n_crystals, graph_dim)."""
-    seen = infer(
-        Seeing(model.nets_[member].module_), crystals, resolve_device(model.device), model.precision, indices
-    )
+    seen = infer(Seeing(model.nets_[member].module_), crystals, resolve_device(model.device), model.precision, indices)
     return seen[:, : -model.target_.n_outputs_]

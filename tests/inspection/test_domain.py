@@ -41,7 +41,9 @@ def test_geometry_is_relative_to_the_radii(plain):
 
 
 def test_molecule_in_a_box(model):
-    water = Structure(Lattice.cubic(12), ["O", "H", "H"], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], coords_are_cartesian=True)
+    water = Structure(
+        Lattice.cubic(12), ["O", "H", "H"], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], coords_are_cartesian=True
+    )
     assert "loose" in domain(model, [water]).verdict[0]
 
 
