@@ -8,8 +8,9 @@ Five networks each leave out a fifth of the training rows. Adds one row per set,
 results/uncertainty.csv, leaves out what is there, and prints means over seeds: the coverage of intervals of 50, 80, 90
 and 95 %; their mean width at 90 %; the negative log-likelihood and the continuous ranked probability score of normal
 distributions with the predicted deviations, beside those of the deviation over the networks of the same ensemble,
-"plain"; the rank correlation of error and deviation; the error of the half that is predicted to err less, over that of all; the left-out estimate of
-the error; and the shares of test crystals that are inside the domain, with the ratio of the errors outside and inside.
+"plain"; the rank correlation of error and deviation; the error of the half that is predicted to err less, over that of
+all; the left-out estimate of the error; and the shares of test crystals that are inside the domain, with the ratio of
+the errors outside and inside.
 """
 
 from __future__ import annotations
