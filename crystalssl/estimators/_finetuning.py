@@ -345,7 +345,9 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
             )
             nets.append(release(net))
         train_rows = np.unique(np.concatenate([part.training.indices for part in parts]))
-        valid_rows = np.unique(np.concatenate([part.validation.indices for part in parts if part.validation] or [[]]))
+        valid_rows = np.unique(
+            np.concatenate([used[:0], *(part.validation.indices for part in parts if part.validation)])
+        )
         record = self._record_of(crystals, y_given, nets, parts, target, device)
         # Nothing of a fitted estimator changes before all is done.
         self.elements_, self.trained_elements_ = self._elements(source, graphs, rows, train_rows, warm)
@@ -455,7 +457,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
     def _forget_left_out(self) -> None:
         """Drop what a cross-validated ensemble of an earlier fit had learnt."""
         for name in ("oof_score_", "_oof"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _left_out(self, asked: str) -> LeftOut:
         """Return the predictions of left-out crystals, or raise a ValueError that says what was asked of them."""
@@ -607,8 +609,12 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         learnt, sizes, _ = self._apply(X)
         return np.stack([self.target_.to_unit(output, sizes) for output in learnt])
 
-    def _apply(self, X: Any, with_distances: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return what each network predicts on the scale that is learnt, sizes, and distances from its training."""
+    def _apply(self, X: Any, with_distances: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what each network predicts on the scale that is learnt, sizes, and distances from its training.
+
+        Their shapes are (n_networks, n_crystals, n_outputs), (n_crystals, 1), and (n_networks, n_crystals, 1), whose
+        last axis is empty unless distances are asked for.
+        """
         device = resolve_device(self.device)
         items, n_items = self._items(X)
         sizes = []
@@ -636,7 +642,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         outputs, distances = np.split(outputs, [self.target_.n_outputs_], axis=2)
         scales = getattr(self, "_scales", [self.target_])  # files of earlier versions have one
         learnt = [scales[k % len(scales)].unscale(output) for k, output in enumerate(outputs.swapaxes(0, 1))]
-        return np.stack(learnt), np.concatenate(sizes), distances[:, :, 0].T.astype(float) if with_distances else None
+        return np.stack(learnt), np.concatenate(sizes), distances.swapaxes(0, 1).astype(float)
 
     def save(
         self,

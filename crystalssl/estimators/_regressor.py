@@ -230,7 +230,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         left_out = self._left_out("predict_interval")
         check_enough(left_out, coverage, self.target_names_)  # before anything is computed
         learnt, sizes, distances = self._apply(X, with_distances=True)
-        ends = conformal_interval(learnt, distances, left_out, coverage)
+        ends = conformal_interval(learnt, distances[:, :, 0], left_out, coverage)
         mean = np.mean([self.target_.to_unit(output, sizes) for output in learnt], axis=0)
         lower, upper = (self.target_.to_unit(end, sizes) for end in ends)
         return mean, lower, upper
