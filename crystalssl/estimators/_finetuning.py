@@ -638,7 +638,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
             return np.column_stack([predicted, self._record.surroundings[member].distances(vectors)])
 
         outputs = join(parts(), n_items)
-        unseen.warn(stacklevel=4)
+        unseen.warn(stacklevel=5)
         outputs, distances = np.split(outputs, [self.target_.n_outputs_], axis=2)
         scales = getattr(self, "_scales", [self.target_])  # files of earlier versions have one
         learnt = [scales[k % len(scales)].unscale(output) for k, output in enumerate(outputs.swapaxes(0, 1))]

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, r2_score
 import crystalssl
 from crystalssl.estimators._left_out import LeftOut, check_enough, conformal_interval, deal_out, temperature_of
 from crystalssl.estimators._surroundings import Surroundings
+from crystalssl.exceptions import UnseenElementsWarning
 from crystalssl.training import CrystalNet
 
 CROSS = {"ensemble": "cross-validated", "ensemble_size": 4, "max_epochs": 2}
@@ -291,3 +292,12 @@ def test_what_lies_off_the_axes_is_far():
     far = np.zeros((1, 100), np.float32)
     far[0, 50] = 1000
     assert Surroundings.of(vectors, np.arange(40)).distances(far)[0] > 100
+
+
+def test_intervals_warn_of_unseen_elements_where_they_are_asked_for(tiny_regressor, graphs, y):
+    has_oxygen = np.array([8 in graphs[row : row + 1].elements for row in range(len(graphs))])
+    model = tiny_regressor(**CROSS).fit(graphs[~has_oxygen], y[~has_oxygen])
+    for ask in (model.predict_interval, lambda X: model.predict(X, return_std=True)):
+        with pytest.warns(UnseenElementsWarning) as caught:
+            ask(graphs)
+        assert [warning.filename for warning in caught] == [__file__]
