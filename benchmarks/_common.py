@@ -166,6 +166,8 @@ def settings_id(estimator: Any, *more: Any) -> str:
         params.pop(name, None)
     # What is None changes nothing, so that a new parameter does not make new results of old ones.
     params = {name: value for name, value in params.items() if value is not None}
+    if params.get("ensemble") == "seeds":  # likewise
+        del params["ensemble"]
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
 
 

@@ -23,6 +23,7 @@ MODULES = [
     "crystalssl.pretext",
     "crystalssl.augment",
     "crystalssl.training",
+    "crystalssl.inspection",
     "crystalssl.matbench",
     "crystalssl.plotting",
     "crystalssl.exceptions",

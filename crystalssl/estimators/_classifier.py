@@ -16,6 +16,7 @@ from torch import nn
 
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
+from crystalssl.estimators._left_out import LeftOut, temperature_of
 from crystalssl.estimators._target import ClassCodes, check_classes
 
 __all__ = ["CrystalSSLClassifier"]
@@ -75,6 +76,28 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
         super()._set_target(target, y)
         self.classes_ = target.encoder_.classes_
 
+    def _strata(self, values: np.ndarray) -> np.ndarray:
+        return np.unique(values, return_inverse=True)[1]
+
+    def _set_left_out(
+        self, left_out: LeftOut, labels: np.ndarray, sizes: np.ndarray, rows: np.ndarray, n_crystals: int
+    ) -> None:
+        self.target_.temperature = temperature_of(left_out.outputs, labels)
+        self._oof = np.full((n_crystals, len(self.classes_)), np.nan)
+        self._oof[rows] = self.target_.to_unit(left_out.outputs)
+        self.oof_score_ = float((self._oof[rows].argmax(axis=1) == labels).mean())
+
+    @property
+    def oof_probability_(self) -> np.ndarray:
+        """Probabilities of the classes of training crystals by the network that was not trained on them.
+
+        Of shape (n_crystals, n_classes), calibrated, in the order of `fit`; NaN for crystals of weight 0. Only with
+        ``ensemble="cross-validated"``.
+        """
+        if "_oof" not in vars(self):
+            raise AttributeError('oof_probability_ is there after `fit` with ensemble="cross-validated"')
+        return self._oof
+
     def _restore_target(self, config: dict[str, Any]) -> None:
         self.target_ = ClassCodes.from_config(config)
         self.classes_ = self.target_.encoder_.classes_
@@ -100,6 +123,10 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of the classes, averaged over the ensemble.
+
+        With ``ensemble="cross-validated"`` they are calibrated: what networks say is divided by the temperature that
+        fits the classes of the left-out training crystals best (Guo et al., ICML 2017, arXiv:1706.04599). Others are
+        too sure, as those of networks are.
 
         Parameters
         ----------

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from skorch.callbacks import EarlyStopping
 from torch import Tensor, nn
@@ -26,10 +26,13 @@ from crystalssl.estimators._base import (
     elements_of,
     join,
 )
+from crystalssl.estimators._left_out import LeftOut, check_groups, deal_out
 from crystalssl.estimators._network import PropertyNetwork, infer, release
 from crystalssl.estimators._output import CONTAINERS
 from crystalssl.estimators._plain_state import PlainState
+from crystalssl.estimators._record import TrainingRecord, geometry
 from crystalssl.estimators._source import EncoderSource, fingerprint
+from crystalssl.estimators._surroundings import Seeing, Surroundings
 from crystalssl.estimators._target import name_targets, nameless
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._crystal_graphs import as_graphs
@@ -53,12 +56,22 @@ BUILT_IN = (
     "standardize",
     "target_transform",
     "target_per",
+    "ensemble",
 )
 """Parameters that are part of a network, or of the scale that it was trained on."""
 
 ENOUGH_LABELS = 1000
 LOWEST_RATIO = 0.25
 """With fewer labels a gentle encoder learns at a lower rate, in proportion, down to this part of the head's."""
+
+
+class Part(NamedTuple):
+    """What a network is trained on, and what it is not."""
+
+    target: Any
+    training: CrystalDataset
+    validation: CrystalDataset | None
+    left_out: np.ndarray
 
 
 @with_parameters
@@ -121,9 +134,15 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
     patience : int, default=20
         Epochs without improvement.
     ensemble_size : int, default=1
-        Networks trained from different seeds, whose predictions are averaged.
+        Networks whose predictions are averaged.
+    ensemble : {"seeds", "cross-validated"}, default="seeds"
+        In what the networks differ. "seeds" trains each on all crystals. "cross-validated" leaves another part of the
+        crystals out of each, one in `ensemble_size`, which must be at least 2. Every crystal then has a prediction by
+        the network that was not trained on it. From these follow an error estimate without a further fit, and what
+        errors of other crystals are to be expected. It takes no longer than "seeds".
     warm_start : bool, default=False
-        Go on from the networks of the last `fit`.
+        Go on from the networks of the last `fit`. It is refused for a cross-validated ensemble, whose networks would
+        get to see what they had left out.
     callbacks : list of skorch callbacks or None, default=None
         Called during training, before those of the estimator. Each net gets a copy, found afterwards in
         ``net_.callbacks_``; one that cannot be cloned shares what it holds with its copies. They see what the net
@@ -158,6 +177,9 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         Names of the columns of y, where it is a frame or series; else "y", or "y0", "y1" and so on.
     target_units_ : list of str or None
         Their units, of ``y.attrs["unit"]``: a text, or a dict by name. None where that does not say.
+    oof_score_ : float
+        Score of the predictions of training crystals, each by the network that was not trained on it: R², or the
+        accuracy. Only with ``ensemble="cross-validated"``. The mean of all networks mostly errs less.
     trained_on_ : dict
         How many crystals `fit` was given, trained on and held out, and what their targets are like; what the card of
         :meth:`save` says of them.
@@ -177,6 +199,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "patience": [Interval(Integral, 1, None, closed="left")],
         "ensemble_size": [Interval(Integral, 1, None, closed="left")],
+        "ensemble": [StrOptions({"seeds", "cross-validated"})],
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
     }
@@ -202,6 +225,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
     validation_fraction: float = 0.1
     patience: int = 20
     ensemble_size: int = 1
+    ensemble: str = "seeds"
     warm_start: bool = False
     callbacks: list | tuple | None = None
     device: str = "auto"
@@ -226,7 +250,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         raise NotImplementedError
 
     @usual_torch()
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Any:
         """Finetune on labelled crystals.
 
         Parameters
@@ -240,6 +264,9 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         sample_weight : array-like of shape (n_crystals,) or None, default=None
             How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out of
             everything, as if it had not been given.
+        groups : array-like of shape (n_crystals,) or None, default=None
+            For ``ensemble="cross-validated"``: crystals of the same value, such as the reduced formula, are left out
+            together, so that errors are those of crystals unlike the ones of training. None groups none.
 
         Returns
         -------
@@ -264,6 +291,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         built_with = {name: fingerprint(getattr(self, name)) for name in BUILT_IN if hasattr(self, name)}
         if warm:
             self._check_warm_start(built_with)
+        self._check_ensemble(warm, groups)
         X = as_graphs(X)
         if len(X) < 2:
             raise ValueError(f"X holds {'one crystal' if len(X) else 'no crystals'}; training needs at least two")
@@ -281,39 +309,46 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
             source = EncoderSource.of(self.pretrain, self.encoder, _take(X, rows))
         graphs = self._to_graphs(X, source.recipe)
         target = self.target_ if warm else self._new_target(names)
-        given, values = values[rows], target.divide(values, graphs, rows)
-
+        y_given, values = values, target.divide(values, graphs, rows)
         weight = self._weigh(sample_weight, values, rows)
-        train_rows, valid_rows = self._split(values, np.flatnonzero(weight), random_state)
-        # In a warm start, the scale that the head was trained on.
-        target = (target.go_on if warm else target.fit)(values, train_rows, rows)
-        scaled = target.scale(values, rows)
-        # On average over what is known the weights are 1.
-        known = np.isfinite(scaled).reshape(len(scaled), -1).mean(axis=1)
-        weight = (weight / (weight * known)[train_rows].mean()).astype(np.float32)
-        training = CrystalDataset(graphs, scaled, train_rows, weight)
-        validation = CrystalDataset(graphs, training.y, valid_rows, weight) if len(valid_rows) else None
-        settings = {**self._settings(source.is_gentle, len(training)), "device": device}
+        used = np.flatnonzero(weight)
+        crystals = CrystalDataset(graphs, values, used, weight)
+        if self.ensemble == "cross-validated":
+            target = target.fit(values, used, rows)
+            folds = self._folds(values, used, groups, random_state)
+            parts = [self._part(crystals, rows, fold, target.of_rows, random_state) for fold in folds]
+        else:
+            # In a warm start, the scale that the head was trained on.
+            learn = target.go_on if warm else target.fit
+            parts = [self._part(crystals, rows, used[:0], lambda *y: learn(*y, rows), random_state)]
+            target = parts[0].target
 
         nets = []
         for member in range(self.ensemble_size):
+            part = parts[member % len(parts)]
             seed = draw_seed(random_state)
             if warm and member < len(self.nets_):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
-                module = self._new_module(source, target.n_outputs_, training, device, derive_seed(seed, 0))
+                module = self._new_module(source, target.n_outputs_, part.training, device, derive_seed(seed, 0))
             net = fit_network(
                 CrystalNet,
                 module,
-                training,
-                validation,
+                part.training,
+                part.validation,
                 seed=derive_seed(seed, 1),
                 description=self._description(member),
                 # A copy for each net, as of every parameter: what a callback learns stays in the net.
                 further_callbacks=copies_of(self.callbacks),
-                **settings,
+                device=device,
+                **self._settings(source.is_gentle, len(part.training)),
             )
             nets.append(release(net))
+        train_rows = np.unique(np.concatenate([part.training.indices for part in parts]))
+        valid_rows = np.unique(
+            np.concatenate([used[:0], *(part.validation.indices for part in parts if part.validation)])
+        )
+        record = self._record_of(crystals, y_given, nets, parts, target, device)
         # Nothing of a fitted estimator changes before all is done.
         self.elements_, self.trained_elements_ = self._elements(source, graphs, rows, train_rows, warm)
         self.nets_: list[CrystalNet] = nets
@@ -321,10 +356,118 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
         self.history_ = epochs_of(self.net_)
         self.target_names_, self.target_units_ = names, units
         numbers = {"n_crystals": len(rows), "n_trained": len(train_rows), "n_held_out": len(valid_rows)}
-        self.trained_on_ = {**numbers, **target.describe(given)}
+        self.trained_on_ = {**numbers, **target.describe(y_given[rows])}
         self._built_with = built_with
+        self._record, self._scales = record, [part.target for part in parts]
         self._set_target(target, y)
+        self._forget_left_out()
+        if record.left_out is not None:
+            sizes = target.sizes(graphs[used], used)
+            self._set_left_out(record.left_out, record.labels, sizes, used, len(X))
         return self
+
+    def _check_ensemble(self, warm: bool, groups: Any) -> None:
+        """Raise ValueError for parameters that ask for nothing, or for what cannot be."""
+        if self.ensemble == "seeds":
+            if groups is not None:
+                raise ValueError(
+                    'groups are what a cross-validated ensemble leaves out; set ensemble="cross-validated"'
+                )
+            return
+        if self.ensemble_size < 2:
+            raise ValueError(
+                'ensemble="cross-validated" leaves a part of the crystals out of each network; set ensemble_size to at '
+                f"least 2, it is {self.ensemble_size}"
+            )
+        if warm:
+            raise ValueError(
+                'the networks of ensemble="cross-validated" must not see what they left out, so that none goes on; set '
+                "warm_start=False"
+            )
+
+    def _folds(
+        self, values: np.ndarray, used: np.ndarray, groups: Any, random_state: np.random.RandomState
+    ) -> list[np.ndarray]:
+        """Return the rows that each network of a cross-validated ensemble leaves out."""
+        if groups is not None:
+            groups = check_groups(groups, len(values))[used]
+        return deal_out(self.ensemble_size, used, self._strata(values[used]), groups, random_state)
+
+    def _strata(self, values: np.ndarray) -> np.ndarray:
+        return np.zeros(len(values), dtype=int)
+
+    def _part(
+        self,
+        crystals: CrystalDataset,
+        rows: np.ndarray,
+        left_out: np.ndarray,
+        learn_scale: Callable[[np.ndarray, np.ndarray], Any],
+        random_state: np.random.RandomState,
+    ) -> Part:
+        """Return what a network is trained on; `crystals` has the targets, not yet scaled, of all `rows` that count."""
+        values, weight = crystals.y, crystals.sample_weight
+        train_rows, valid_rows = self._split(values, np.setdiff1d(crystals.indices, left_out), random_state)
+        target = learn_scale(values, train_rows)
+        scaled = target.scale(values, rows)
+        # On average over what is known the weights are 1.
+        known = np.isfinite(scaled).reshape(len(scaled), -1).mean(axis=1)
+        weight = (weight / (weight * known)[train_rows].mean()).astype(np.float32)
+        training = crystals.select(train_rows, scaled, weight)
+        validation = crystals.select(valid_rows, scaled, weight) if len(valid_rows) else None
+        return Part(target, training, validation, left_out)
+
+    def _record_of(
+        self,
+        crystals: CrystalDataset,
+        labels: np.ndarray,
+        nets: list[CrystalNet],
+        parts: list[Part],
+        target: Any,
+        device: str,
+    ) -> TrainingRecord:
+        """Return what is kept of the training crystals."""
+        used, values = crystals.indices, target.learnt(crystals.y[crystals.indices])
+        bare = crystals.select(used, np.empty((len(crystals.y), 0), np.float32))
+        outputs, distances = np.empty((len(used), target.n_outputs_)), np.empty(len(used))
+        members, surroundings = np.full(len(used), -1), []
+        for member, (net, part) in enumerate(zip(nets, parts, strict=False)):
+            rows = np.concatenate([part.training.indices, part.left_out])
+            seen = infer(Seeing(net.module_), bare.select(rows), device, self.precision)
+            vectors, predicted = np.split(seen, [-target.n_outputs_], axis=1)
+            n_trained = len(part.training)
+            surroundings.append(Surroundings.of(vectors[:n_trained], np.searchsorted(used, rows[:n_trained])))
+            if len(part.left_out):
+                left_out = np.searchsorted(used, part.left_out)
+                members[left_out] = member
+                outputs[left_out] = part.target.unscale(predicted[n_trained:])
+                distances[left_out] = surroundings[member].distances(vectors[n_trained:])
+        return TrainingRecord(
+            used,
+            labels[used] if labels.ndim == 2 else values,
+            geometry(crystals.graphs[used], crystals.cell_features[used]),
+            surroundings,
+            LeftOut(members, outputs, values, distances) if (members >= 0).all() else None,
+        )
+
+    def _set_left_out(
+        self, left_out: LeftOut, labels: np.ndarray, sizes: np.ndarray, rows: np.ndarray, n_crystals: int
+    ) -> None:
+        raise NotImplementedError
+
+    def _forget_left_out(self) -> None:
+        """Drop what a cross-validated ensemble of an earlier fit had learnt."""
+        for name in ("oof_score_", "_oof"):
+            self.__dict__.pop(name, None)
+
+    def _left_out(self, asked: str) -> LeftOut:
+        """Return the predictions of left-out crystals, or raise a ValueError that says what was asked of them."""
+        record = getattr(self, "_record", None)
+        if record is None or record.left_out is None:
+            raise ValueError(
+                f"{asked} takes predictions of training crystals that were left out, which this model has none of; "
+                'set ensemble="cross-validated" and ensemble_size to 5, and fit again'
+            )
+        return record.left_out
 
     def _check_names(self, names: list[str]) -> None:
         """Raise ValueError if the columns of y are named, and not as at the last fit."""
@@ -463,6 +606,15 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what each network of the ensemble predicts, of shape (n_networks, n_crystals, n_outputs)."""
+        learnt, sizes, _ = self._apply(X)
+        return np.stack([self.target_.to_unit(output, sizes) for output in learnt])
+
+    def _apply(self, X: Any, with_distances: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what each network predicts on the scale that is learnt, sizes, and distances from its training.
+
+        Their shapes are (n_networks, n_crystals, n_outputs), (n_crystals, 1), and (n_networks, n_crystals, 1), whose
+        last axis is empty unless distances are asked for.
+        """
         device = resolve_device(self.device)
         items, n_items = self._items(X)
         sizes = []
@@ -475,13 +627,22 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
                 unseen.add(graphs)
                 sizes.append(self.target_.sizes(graphs, indices))
                 dataset = CrystalDataset(graphs)
-                outputs = [infer(net.module_, dataset, device, self.precision, indices) for net in self.nets_]
-                yield np.stack(outputs, axis=1)
+                yield np.stack([look(member, dataset, indices) for member in range(len(self.nets_))], axis=1)
+
+        def look(member: int, dataset: CrystalDataset, indices: np.ndarray) -> np.ndarray:
+            module = self.nets_[member].module_
+            if not with_distances:
+                return infer(module, dataset, device, self.precision, indices)
+            seen = infer(Seeing(module), dataset, device, self.precision, indices)
+            vectors, predicted = np.split(seen, [-self.target_.n_outputs_], axis=1)
+            return np.column_stack([predicted, self._record.surroundings[member].distances(vectors)])
 
         outputs = join(parts(), n_items)
-        unseen.warn(stacklevel=4)
-        joined = np.concatenate(sizes)
-        return np.stack([self.target_.restore(output, joined) for output in outputs.swapaxes(0, 1)])
+        unseen.warn(stacklevel=5)
+        outputs, distances = np.split(outputs, [self.target_.n_outputs_], axis=2)
+        scales = getattr(self, "_scales", [self.target_])  # files of earlier versions have one
+        learnt = [scales[k % len(scales)].unscale(output) for k, output in enumerate(outputs.swapaxes(0, 1))]
+        return np.stack(learnt), np.concatenate(sizes), distances.swapaxes(0, 1).astype(float)
 
     def save(
         self,

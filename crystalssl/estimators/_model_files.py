@@ -24,6 +24,7 @@ from crystalssl._version import __version__
 from crystalssl.encoders import ENCODERS, Encoder
 from crystalssl.estimators._card import versions, write_card
 from crystalssl.estimators._network import PropertyNetwork, release
+from crystalssl.estimators._record import TrainingRecord
 from crystalssl.estimators._source import NotStored
 from crystalssl.exceptions import NotRegisteredError, PluginError, WeightsError
 from crystalssl.training import CrystalNet
@@ -141,6 +142,13 @@ def learnt_of(model: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         "trained_elements": getattr(model, "trained_elements_", model.elements_).tolist(),
         "built_with": getattr(model, "_built_with", {}),
     }
+    record = getattr(model, "_record", None)
+    if record is not None:
+        tensors |= record.to_tensors()
+        fitted["scales"] = [scale.to_config() for scale in model._scales if scale is not model.target_]
+    if hasattr(model, "oof_score_"):
+        fitted["oof_score_"] = model.oof_score_
+        tensors["oof.0.predictions"] = torch.from_numpy(model._oof)
     return {"network": network, "fitted": fitted}, tensors
 
 
@@ -290,6 +298,10 @@ def restore(model: Any, learnt: dict[str, Any], tensors: dict[str, torch.Tensor]
     model.trained_elements_ = np.array(fitted["trained_elements"], dtype=int)
     model._built_with = {name: _as_tuples(value) for name, value in fitted["built_with"].items()}
     model._restore_target(fitted["target"])
+    model._record = TrainingRecord.from_tensors(tensors)
+    model._scales = [type(model.target_).from_config(scale) for scale in fitted.get("scales", [])] or [model.target_]
+    if "oof_score_" in fitted:
+        model.oof_score_, model._oof = fitted["oof_score_"], tensors["oof.0.predictions"].numpy()
     if model.target_.n_outputs_ != network["n_targets"]:
         raise ValueError(f"the network has {network['n_targets']} outputs, the targets are {model.target_.n_outputs_}")
     return model

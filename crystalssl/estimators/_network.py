@@ -121,7 +121,10 @@ class PropertyNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_crystals, n_targets)."""
-        vectors = self.vectors(self.encoder(batch).graph)
+        return self.predict_from(self.vectors(self.encoder(batch).graph), batch)
+
+    def predict_from(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return predictions for crystals whose vectors, as the head sees them, are known."""
         if self.reads_cell:
             vectors = torch.cat([vectors, self.cell(batch.cell_features)], dim=1)
         return self.head(vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import KW_ONLY
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
+from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, check_enough, conformal_interval
 from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
 from crystalssl.estimators._target_per import TARGET_PER
 
@@ -112,6 +114,24 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         self.n_targets_ = target.n_outputs_
         self.single_target_ = np.asarray(y).ndim == 1
 
+    def _set_left_out(
+        self, left_out: LeftOut, labels: np.ndarray, sizes: np.ndarray, rows: np.ndarray, n_crystals: int
+    ) -> None:
+        self._oof = np.full((n_crystals, labels.shape[1]), np.nan)
+        self._oof[rows] = self.target_.to_unit(left_out.outputs, sizes)
+        self.oof_score_ = _mean_r2(labels, self._oof[rows], np.ones(len(rows)))
+
+    @property
+    def oof_prediction_(self) -> np.ndarray:
+        """What training crystals are predicted to be by the network that was not trained on them.
+
+        Of shape (n_crystals,) or (n_crystals, n_targets), in the unit of the training targets, in the order of `fit`;
+        NaN for crystals of weight 0. Only with ``ensemble="cross-validated"``.
+        """
+        if "_oof" not in vars(self):
+            raise AttributeError('oof_prediction_ is there after `fit` with ensemble="cross-validated"')
+        return self._oof[:, 0] if self.single_target_ else self._oof
+
     def _restore_target(self, config: dict[str, Any]) -> None:
         self.target_ = TargetScaler.from_config(config)
 
@@ -124,7 +144,10 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
             As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
             that an iterator may yield more than fit into memory.
         return_std : bool, default=False
-            Return the standard deviation over the ensemble as well.
+            Return a standard deviation as well. With ``ensemble="cross-validated"`` it is that of the error to be
+            expected: half the width of :meth:`predict_interval` at a coverage of 68.3 %. Of other ensembles it is the
+            standard deviation over the networks, which is no error bar: it leaves out all errors that the networks
+            have in common, and is several times too small.
 
         Returns
         -------
@@ -138,19 +161,83 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         ------
         InvalidStructureError
             If a crystal is invalid, or holds an element that neither pretraining nor training has seen.
+        ValueError
+            If a standard deviation is asked of one network, or of one that has left out fewer than three crystals.
         """
         check_is_fitted(self)
-        if return_std and len(self.nets_) < 2:
-            raise ValueError("return_std=True takes an ensemble; set ensemble_size to at least 2 and fit again")
-        members = self._outputs(X)
-        if self.single_target_:
-            members = members[:, :, 0]
-        mean = members.mean(axis=0)
         if not return_std:
-            return self._as_output(mean, self.target_names_, X)
+            return self._finish(self._outputs(X).mean(axis=0), X)
+        if len(self.nets_) < 2:
+            raise ValueError("return_std=True takes an ensemble; set ensemble_size to at least 2 and fit again")
+        record = getattr(self, "_record", None)
+        if record is not None and record.left_out is not None:
+            mean, lower, upper = self._predict_interval(X, ONE_SIGMA)
+            return self._finish(mean, X), self._finish((upper - lower) / 2, X)
+        members = self._outputs(X)
         unit = np.ldexp(1.0, np.frexp(abs(members).max())[1])  # squares of very large or small numbers are none
         std = unit * (members / unit).std(axis=0, ddof=1)
-        return self._as_output(mean, self.target_names_, X), self._as_output(std, self.target_names_, X)
+        return self._finish(members.mean(axis=0), X), self._finish(std, X)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[Any, Any]:
+        """Return intervals that hold the true values of a share of crystals.
+
+        They are CV+ intervals (Barber et al.) of the errors of left-out training crystals. An error is taken relative
+        to what is expected at the distance of the crystal from those of training, as the encoder of each network sees
+        it. So intervals are wider for crystals far from training, and where networks disagree. Of logarithms that are
+        learnt it is done on these, and of targets that are divided by sizes, on the quotients.
+
+        The guarantee: if new crystals and training crystals are drawn alike and independently, and are n with equally
+        many left out of each of K networks, an interval holds the true value with a probability of at least ``1 - 2 α
+        - min(2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1))``, where ``α = 1 - coverage``, on average over crystals and
+        training sets. Usually it is about `coverage` or more. It is no guarantee for crystals of another kind than
+        those of training, nor for each single crystal, nor with `groups`. It also takes that what is chosen from all
+        crystals at once does not matter: the logarithm, under ``target_transform="auto"``, and the encoder, where
+        `pretrain` is an embedder that is fitted on them.
+
+        Parameters
+        ----------
+        X : sequence or iterator of crystals, or CrystalGraphs
+            As for :meth:`predict`.
+        coverage : float, default=0.9
+            The share, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_crystals,) or (n_crystals, n_targets)
+            Ends of the intervals, in the unit of the training targets. Frames, if :meth:`set_output` says so.
+
+        Raises
+        ------
+        ValueError
+            If `coverage` is not between 0 and 1; if the model was not fitted with ``ensemble="cross-validated"``; if
+            so few crystals were left out that the interval would be infinite.
+        InvalidStructureError
+            If a crystal is invalid, or holds an element that neither pretraining nor training has seen.
+
+        References
+        ----------
+        R. F. Barber, E. J. Candès, A. Ramdas and R. J. Tibshirani, Ann. Statist. 49, 486 (2021), theorem 4,
+        doi:10.1214/20-AOS1965.
+        """
+        check_is_fitted(self)
+        if not (isinstance(coverage, Real) and 0 < coverage < 1):
+            raise ValueError(f"coverage must be a number between 0 and 1, such as 0.9; got {coverage!r}")
+        _, lower, upper = self._predict_interval(X, float(coverage))
+        return self._finish(lower, X), self._finish(upper, X)
+
+    def _predict_interval(self, X: Any, coverage: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return means and ends of intervals, all of shape (n_crystals, n_targets)."""
+        left_out = self._left_out("predict_interval")
+        check_enough(left_out, coverage, self.target_names_)  # before anything is computed
+        learnt, sizes, distances = self._apply(X, with_distances=True)
+        ends = conformal_interval(learnt, distances[:, :, 0], left_out, coverage)
+        mean = np.mean([self.target_.to_unit(output, sizes) for output in learnt], axis=0)
+        lower, upper = (self.target_.to_unit(end, sizes) for end in ends)
+        return mean, lower, upper
+
+    def _finish(self, values: np.ndarray, X: Any) -> Any:
+        """Return predictions, of shape (n_crystals, n_targets), in the shape and container that is asked for."""
+        return self._as_output(values[:, 0] if self.single_target_ else values, self.target_names_, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the coefficient of determination.
@@ -176,17 +263,22 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         weights = _check_sample_weight(sample_weight, predicted, dtype=np.float64)
         if predicted.shape != values.shape:
             raise ValueError(f"y has shape {values.shape}, but predictions have {predicted.shape}")
-        known = ~np.isnan(values)
-        scores = [
-            r2_score(values[rows, target], predicted[rows, target], sample_weight=weights[rows])
-            for target, rows in enumerate(known.T)
-            if rows.sum() > 1
-        ]
-        if not scores:
+        score = _mean_r2(values, predicted, weights)
+        if np.isnan(score):
             raise ValueError("no target has two known values in y, which R² asks for; score on more crystals")
-        return float(np.mean(scores))
+        return score
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _mean_r2(values: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> float:
+    """Return R² of the known values of each target, on average over those of which two are known; NaN if none has."""
+    scores = [
+        r2_score(values[rows, target], predicted[rows, target], sample_weight=weights[rows])
+        for target, rows in enumerate((~np.isnan(values)).T)
+        if rows.sum() > 1
+    ]
+    return float(np.mean(scores)) if scores else np.nan

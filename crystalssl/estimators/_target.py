@@ -36,6 +36,11 @@ def _check(y: np.ndarray, rows: Rows, good: np.ndarray, message: str) -> None:
         raise ValueError(f"{name} is {y[index, target]}, which {message}")
 
 
+def _is_constant(y: np.ndarray) -> np.ndarray:
+    """Return which targets vary by rounding alone."""
+    return np.nanmax(y, axis=0) - np.nanmin(y, axis=0) <= 1e-12 * np.nanmax(abs(y), axis=0)
+
+
 def as_numbers(y: Any) -> np.ndarray:
     """Return y as float64, NaN where a value is missing, or raise a ValueError that names what is no number."""
     try:
@@ -161,8 +166,7 @@ class TargetScaler:
         positive, y = ~(y[rows] <= 0).any(axis=0), y[train_rows]
         self._check_known(y)
         size = np.nanmax(abs(y), axis=0)
-        # What varies by rounding alone is constant; it is predicted as it is, and has no logarithm to learn.
-        constant = np.nanmax(y, axis=0) - np.nanmin(y, axis=0) <= 1e-12 * size
+        constant = _is_constant(y)  # which is predicted as it is, and has no logarithm to learn
         tiny = ~constant & (size < 1 / LARGEST)
         if tiny.any():
             raise ValueError(f"targets are at most {size[tiny][0]:g}; give them in a smaller unit")
@@ -172,10 +176,21 @@ class TargetScaler:
         else:
             self.log_ = np.full(y.shape[1], self.transform == "log")
         self.log_ &= ~constant
+        return self._measure(y, constant)
+
+    def of_rows(self, y: np.ndarray, train_rows: Rows) -> TargetScaler:
+        """Return the scale of some rows, with the logarithms that this one takes."""
+        new = TargetScaler(self.transform, self.names, self.per)
+        new.log_ = self.log_
+        self._check_known(y[train_rows])
+        return new._measure(y[train_rows], _is_constant(y[train_rows]))
+
+    def _measure(self, y: np.ndarray, constant: np.ndarray) -> TargetScaler:
+        """Learn means and deviations of targets, of their logarithms where these are taken."""
         logged = self._log(y)
         # In a unit of about their size, a power of two, squares neither overflow nor vanish, and nothing is rounded.
         unit = np.ldexp(1.0, np.frexp(np.nanmax(abs(logged), axis=0))[1])
-        first = y[np.isnan(y).argmin(axis=0), np.arange(y.shape[1])]
+        first = logged[np.isnan(y).argmin(axis=0), np.arange(y.shape[1])]
         self.mean_ = np.where(constant, first, unit * np.nanmean(logged / unit, axis=0))
         self.scale_ = np.where(constant, 0.0, unit * np.nanstd(logged / unit, axis=0))
         self.n_outputs_ = y.shape[1]
@@ -253,12 +268,19 @@ class TargetScaler:
         _check(y, rows, ~np.isinf(scaled), "is too far from what the last fit learnt; fit with warm_start=False")
         return scaled
 
-    def restore(self, scaled: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
-        """Return what the user knows, float64, times the crystals' sizes.
+    def learnt(self, y: np.ndarray) -> np.ndarray:
+        """Return targets that were divided by sizes on the scale that is learnt, before it is standardised."""
+        return self._log(y)
+
+    def unscale(self, scaled: np.ndarray) -> np.ndarray:
+        """Return outputs of a network, float64, no longer standardised but still divided and in logarithm."""
+        return scaled.astype(np.float64) * self.scale_ + self.mean_
+
+    def to_unit(self, y: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
+        """Return what :meth:`unscale` returned in the user's unit.
 
         A NonFiniteError names a prediction that is too large to be a number.
         """
-        y = scaled.astype(np.float64) * self.scale_ + self.mean_
         with np.errstate(over="ignore"):
             y = np.where(self.log_, np.exp(np.where(self.log_, y, 0.0)), y) * sizes
         finite = np.isfinite(y).all(axis=1)
@@ -287,6 +309,9 @@ def check_classes(y: Any, n_crystals: int) -> np.ndarray:
 class ClassCodes:
     """Classes as numbers from 0, and outputs of a network as their probabilities. A class has no size."""
 
+    temperature = 1.0
+    """What outputs are divided by."""
+
     def sizes(self, graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
         """Return 1 for each crystal."""
         return sizes_of(graphs, None, indices)
@@ -311,7 +336,7 @@ class ClassCodes:
             isinstance(x, (bool, int, float, str)) for x in classes.tolist()
         ):
             raise ValueError(f"classes of the type {classes.dtype} cannot be stored; use texts or numbers")
-        return {"dtype": classes.dtype.str, "classes": classes.tolist()}
+        return {"dtype": classes.dtype.str, "classes": classes.tolist(), "temperature": self.temperature}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ClassCodes:
@@ -324,6 +349,7 @@ class ClassCodes:
         codes.encoder_ = LabelEncoder()
         codes.encoder_.classes_ = np.array(classes, dtype=dtype)
         codes.n_outputs_ = len(classes)
+        codes.temperature = config.get("temperature", 1.0)  # files of earlier versions do not say
         if codes.encoder_.classes_.tolist() != classes:
             raise ValueError(f"the classes {classes} are not of the type {dtype!r}")
         return codes
@@ -349,6 +375,23 @@ class ClassCodes:
         codes[rows] = self.encoder_.transform(y[rows])
         return codes
 
-    def restore(self, outputs: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
+    def of_rows(self, y: np.ndarray, train_rows: Rows) -> ClassCodes:
+        """Return the codes for some rows, the same; at least two classes must be in them."""
+        if len(np.unique(y[train_rows])) < 2:
+            raise ValueError(
+                "a part of the crystals that is left out holds all of a class, which leaves one class to train on; add "
+                "crystals of it, leave it out, or set ensemble='seeds'"
+            )
+        return self
+
+    def learnt(self, y: np.ndarray) -> np.ndarray:
+        """Return the codes of the classes."""
+        return self.encoder_.transform(y)
+
+    def unscale(self, outputs: np.ndarray) -> np.ndarray:
+        """Return outputs of a network as float64."""
+        return outputs.astype(np.float64)
+
+    def to_unit(self, outputs: np.ndarray, sizes: np.ndarray | float = 1.0) -> np.ndarray:
         """Return probabilities, float64, of shape (n_crystals, n_classes)."""
-        return softmax(outputs.astype(np.float64), axis=1)
+        return softmax(outputs / self.temperature, axis=1)

@@ -11,7 +11,7 @@ from crystalssl.graphs._arrays import N_ELEMENTS
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._ragged import concatenate_ranges
 
-__all__ = ["CELL_FEATURES", "areas_per_atom", "cell_features"]
+__all__ = ["CELL_FEATURES", "areas_per_atom", "atomic_radii", "cell_features"]
 
 CELL_FEATURES = (
     "log volume per atom",
@@ -58,7 +58,7 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
-    cubes = _atomic_radii() ** 3
+    cubes = atomic_radii() ** 3
     for start in range(0, len(graphs), _CHUNK):
         offsets = graphs.atom_offsets[start : start + _CHUNK + 1]
         lattices = np.asarray(graphs.lattice[start : start + _CHUNK], float)
@@ -194,7 +194,7 @@ def _smooth(x: np.ndarray | float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _atomic_radii() -> np.ndarray:
+def atomic_radii() -> np.ndarray:
     """Return the atomic radii of the elements in Å, of shape (119,), by atomic number."""
     from pymatgen.core import Element
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -120,6 +120,7 @@ class CrystalDataset(Dataset):
     ):
         self.atom_y = atom_y
         self.graphs = graphs
+        self._cell_features: list[np.ndarray] = []  # of one item, which selections share
         self.y = np.empty((len(graphs), 0), np.float32) if y is None else y
         self.indices = np.arange(len(graphs)) if indices is None else np.asarray(indices)
         self.sample_weight = np.ones(len(graphs), np.float32) if sample_weight is None else sample_weight
@@ -127,10 +128,22 @@ class CrystalDataset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @functools.cached_property
+    def select(
+        self, indices: np.ndarray, y: np.ndarray | None = None, sample_weight: np.ndarray | None = None
+    ) -> CrystalDataset:
+        """Return other rows of the same graphs, with the same or other targets and weights."""
+        new = copy.copy(self)
+        new.indices = np.asarray(indices)
+        new.y = self.y if y is None else y
+        new.sample_weight = self.sample_weight if sample_weight is None else sample_weight
+        return new
+
+    @property
     def cell_features(self) -> np.ndarray:
-        """What the cells of all rows say, see :func:`crystalssl.graphs.cell_features`."""
-        return cell_features(self.graphs)
+        """What the cells of all rows say, see :func:`crystalssl.graphs.cell_features`; computed once."""
+        if not self._cell_features:
+            self._cell_features.append(cell_features(self.graphs))
+        return self._cell_features[0]
 
 
 class BatchIterator:

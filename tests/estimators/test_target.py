@@ -41,7 +41,7 @@ def test_targets_are_scaled_apart():
 def test_restore_undoes_scale(transform):
     y = np.c_[GEOMETRIC, GEOMETRIC[::-1] * 3]
     scaler = TargetScaler(transform).fit(y)
-    restored = scaler.restore(scaler.scale(y))
+    restored = scaler.to_unit(scaler.unscale(scaler.scale(y)))
     assert restored.dtype == np.float64
     np.testing.assert_allclose(restored, y, rtol=1e-5)
 
@@ -57,7 +57,7 @@ def test_constant_target_is_kept(value):
     y = np.full((6, 1), value)
     scaler = TargetScaler("auto").fit(y)
     assert (scaler.scale(y) == 0).all()
-    np.testing.assert_array_equal(scaler.restore(np.zeros((2, 1), np.float32)), y[:2])
+    np.testing.assert_array_equal(scaler.to_unit(scaler.unscale(np.zeros((2, 1), np.float32))), y[:2])
 
 
 @pytest.mark.parametrize("factor", [1e-20, 1e20])

@@ -1,0 +1,86 @@
+"""What a fitted model keeps of the crystals that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from crystalssl.estimators._left_out import LeftOut
+from crystalssl.estimators._surroundings import Surroundings
+from crystalssl.graphs import CrystalGraphs
+from crystalssl.graphs._cell_features import CELL_FEATURES, atomic_radii
+
+__all__ = ["GEOMETRY", "TrainingRecord", "geometry"]
+
+GEOMETRY = ("volume per atom", "shortest distance", "gap")
+"""Names of the columns of :func:`geometry`."""
+
+
+def geometry(graphs: CrystalGraphs, features: np.ndarray) -> np.ndarray:
+    """Return what tells whether a cell is one that is known of, of shape (n_crystals, 3), float64.
+
+    These are the volume per atom, in units of that of the spheres of the atomic radii; the shortest distance between
+    two atoms, in units of the sum of their radii, infinite if none is within the cutoff; and the widest gap between
+    planes of atoms, in Å, at most 5 Å and the same for all that have a vacuum. `features` are those of
+    :func:`crystalssl.graphs.cell_features`.
+    """
+    n_atoms, radii = np.diff(graphs.atom_offsets), atomic_radii()[graphs.atomic_numbers]
+    spheres = 4 / 3 * np.pi * np.add.reduceat(radii**3, graphs.atom_offsets[:-1])
+    volumes = abs(np.linalg.det(graphs.lattice)) / spheres
+    centers = np.repeat(np.arange(graphs.n_atoms), np.diff(graphs.edge_offsets))
+    crystals = np.repeat(np.arange(len(graphs)), n_atoms)[centers]
+    relative = graphs.distances / (radii[centers] + radii[graphs.neighbors + graphs.atom_offsets[crystals]])
+    shortest = np.full(len(graphs), np.inf)
+    np.minimum.at(shortest, crystals, relative)
+    return np.column_stack([volumes, shortest, features[:, CELL_FEATURES.index("gap")]])
+
+
+class TrainingRecord(NamedTuple):
+    """What is kept of the training crystals.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_crystals,), int64
+        Their positions in what `fit` was given.
+    labels : ndarray of shape (n_crystals, n_targets), float64, or (n_crystals,), int64
+        Targets in the user's unit, or codes of classes.
+    cells : ndarray of shape (n_crystals, 3), float64
+        See :func:`geometry`.
+    surroundings : list of Surroundings
+        Of each network of a cross-validated ensemble, or of the first network.
+    left_out : LeftOut or None
+        Predictions by networks that were trained without them.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    cells: np.ndarray
+    surroundings: list[Surroundings]
+    left_out: LeftOut | None
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        """Return it as tensors, by names of three parts, of which the second is the number of a network."""
+        arrays = {f"record.0.{name}": getattr(self, name) for name in ("rows", "labels", "cells")}
+        for member, surroundings in enumerate(self.surroundings):
+            arrays |= {f"surroundings.{member}.{name}": array for name, array in vars(surroundings).items()}
+        if self.left_out is not None:
+            arrays |= {f"left_out.0.{name}": array for name, array in self.left_out._asdict().items()}
+        return {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> TrainingRecord | None:
+        """Return what :meth:`to_tensors` wrote, or None if there is none, in files of earlier versions."""
+
+        def part(kind: str, member: int) -> dict[str, np.ndarray]:
+            start = f"{kind}.{member}."
+            return {name.removeprefix(start): x.numpy() for name, x in tensors.items() if name.startswith(start)}
+
+        record, left_out = part("record", 0), part("left_out", 0)
+        if not record:
+            return None
+        n_surroundings = len({name.split(".")[1] for name in tensors if name.startswith("surroundings.")})
+        surroundings = [Surroundings(**part("surroundings", member)) for member in range(n_surroundings)]
+        return cls(**record, surroundings=surroundings, left_out=LeftOut(**left_out) if left_out else None)

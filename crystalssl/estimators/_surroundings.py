@@ -1,0 +1,96 @@
+"""Where the training crystals of a network lie, as it sees them itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import nn
+from torch_geometric.data import Batch
+
+from crystalssl.estimators._network import PropertyNetwork
+
+__all__ = ["Seeing", "Surroundings"]
+
+N_NEAREST = 5
+"""Training crystals to which the distance of a crystal is a mean."""
+_N_AXES = 32
+_N_FOR_AXES = 2000
+"""Crystals of which principal axes are taken; their number costs memory for training sets of any size."""
+
+
+class Seeing(nn.Module):
+    """A network that returns what its head sees of the encoder beside what it predicts, side by side."""
+
+    def __init__(self, network: PropertyNetwork):
+        super().__init__()
+        self.network = network
+        self.reads_cell = network.reads_cell
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return vectors and predictions, of shape (n_crystals, graph_dim + n_targets)."""
+        vectors = self.network.vectors(self.network.encoder(batch).graph)
+        return torch.cat([vectors, self.network.predict_from(vectors, batch)], dim=1)
+
+
+class Surroundings:
+    """Vectors of training crystals in few numbers, from which distances to other crystals follow.
+
+    A vector becomes its components along the principal axes of the training crystals, and the length of what is left
+    of it. So a crystal that is far from all of them is not taken for a near one because the axes do not show it.
+
+    Parameters
+    ----------
+    center : ndarray of shape (dim,), float32
+        Mean of the vectors.
+    axes : ndarray of shape (dim, n_axes), float32
+        Principal axes.
+    points : ndarray of shape (n_crystals, n_axes + 1), float32
+        The training crystals.
+    rows : ndarray of shape (n_crystals,), int64
+        Their positions among all that are known of.
+    """
+
+    def __init__(self, center: np.ndarray, axes: np.ndarray, points: np.ndarray, rows: np.ndarray):
+        self.center, self.axes, self.points, self.rows = center, axes, points, rows
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, rows: np.ndarray) -> Surroundings:
+        """Return the surroundings that crystals with some vectors, of shape (n_crystals, dim), make."""
+        center = vectors.mean(axis=0)
+        some = vectors[:: -(-len(vectors) // _N_FOR_AXES)] - center
+        axes = np.linalg.svd(some, full_matrices=False)[2][:_N_AXES].T
+        new = cls(center, np.ascontiguousarray(axes), np.empty((0, 0), np.float32), np.asarray(rows, np.int64))
+        new.points = new.project(vectors)
+        return new
+
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors in few numbers, float32."""
+        centered = vectors - self.center
+        inside = centered @ self.axes
+        outside = np.linalg.norm(centered - inside @ self.axes.T, axis=1)
+        return np.column_stack([inside, outside])
+
+    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances to the k nearest training crystals, ascending, and positions of these, (n_crystals, k)."""
+        distances, found = cKDTree(self.points).query(self.project(vectors), k)
+        shape = len(vectors), k
+        return distances.reshape(shape), self.rows[found.reshape(shape)]
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Return how far crystals are from those of training, in units of how far these are from each other.
+
+        It is the mean distance to the nearest few, and 1 is the median of that over the training crystals.
+        """
+        return self.nearest(vectors, min(N_NEAREST, len(self.points)))[0].mean(axis=1) / self.unit
+
+    @property
+    def own(self) -> np.ndarray:
+        """Mean distances of the training crystals to the nearest of the others."""
+        k = min(N_NEAREST, len(self.points) - 1)
+        return cKDTree(self.points).query(self.points, k + 1)[0][:, 1:].mean(axis=1)
+
+    @property
+    def unit(self) -> float:
+        """The unit of :meth:`distances`."""
+        return float(np.median(self.own)) or 1.0  # copies of one crystal have no distances

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+import crystalssl
+from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
+from crystalssl.inspection import domain
+
+
+@pytest.fixture(params=["cross_validated", "plain"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+def scaled(crystal, factor):
+    return crystal.copy().scale_lattice(factor * crystal.volume)
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(1000, "loose"), (1 / 30, "dense"), (1 / 30, "close atoms")])
+def test_cells_unlike_those_of_training(model, known, factor, reason):
+    frame = domain(model, [scaled(crystal, factor) for crystal in known[0][:10]])
+    assert frame.verdict.str.contains(reason).mean() >= 0.9
+
+
+def test_geometry_is_relative_to_the_radii(plain):
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    row = domain(plain, [salt]).iloc[0]
+    radii = [float(site.specie.atomic_radius) for site in salt[:1] + salt[-1:]]
+    assert row.shortest_distance == pytest.approx(5.69 / 2 / sum(radii), rel=1e-5)
+    spheres = 4 / 3 * np.pi * sum(radius**3 for radius in radii)
+    assert row.volume == pytest.approx(salt.volume / 4 / spheres, rel=1e-5)
+    assert domain(plain, [salt.get_primitive_structure()]).volume[0] == pytest.approx(row.volume)
+
+
+def test_molecule_in_a_box(model):
+    water = Structure(
+        Lattice.cubic(12), ["O", "H", "H"], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], coords_are_cartesian=True
+    )
+    assert "loose" in domain(model, [water]).verdict[0]
+
+
+def test_training_crystals_are_inside(plain, known):
+    frame = domain(plain, known[0])
+    assert (frame.verdict == "inside").mean() >= 0.9
+    assert (frame.distance < 1).mean() > 0.5  # each is among its own nearest
+
+
+def test_left_out_crystals_have_the_percentiles_of_left_out_crystals(cross_validated):
+    left_out = cross_validated._record.left_out
+    share = (left_out.distances > np.percentile(left_out.distances, 95)).mean()
+    assert share <= 0.1
+
+
+def test_unseen_elements(known):
+    X, y = known
+    rows = [row for row, crystal in enumerate(X) if "O" not in crystal.composition]
+    model = CrystalSSLRegressor(None, encoder="cgcnn", head_dim=8, max_epochs=1, random_state=0)
+    model.fit([X[row] for row in rows], y[rows])
+    oxide = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    row = domain(model, [oxide]).iloc[0]
+    assert "O" in row.unseen_elements.split(", ")
+    assert "unseen elements" in row.verdict
+
+
+def test_pipelines_series_and_iterators(plain, known):
+    X = known[0][:5]
+    expected = domain(plain, X)
+    pipeline = make_pipeline(CrystalGraphTransformer(), plain)
+    pd.testing.assert_frame_equal(domain(pipeline, X), expected)
+    pd.testing.assert_frame_equal(domain(plain, iter(X)), expected)
+    series = pd.Series(X, index=list("abcde"))
+    assert domain(pipeline, series).index.tolist() == list("abcde")
+
+
+def test_stored(model, known, tmp_path):
+    model.save(tmp_path / "model")
+    expected = domain(model, known[0][:5])
+    for again in (crystalssl.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+        pd.testing.assert_frame_equal(domain(again, known[0][:5]), expected, check_exact=True)
+
+
+def test_errors(plain, known):
+    with pytest.raises(NotFittedError):
+        domain(CrystalSSLRegressor(), known[0])
+    with pytest.raises(TypeError, match="Ridge is none of the estimators that can be looked into"):
+        domain(Ridge(), known[0])
+    old = pickle.loads(pickle.dumps(plain))
+    old._record = None
+    with pytest.raises(ValueError, match="of an earlier version"):
+        domain(old, known[0])
+    with pytest.raises(ValueError, match="no crystals"):
+        domain(plain, [])
