@@ -174,7 +174,7 @@ def test_unknown_readout_lists_those_that_exist(make):
 def encoder(readout, seed, pooled_layers="last", **params):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return GatedGCN(8, 1, readout, pooled_layers, **params)
+        return GatedGCN(8, 1, readout, pooled_layers=pooled_layers, **params)
 
 
 def of_readout(state):
