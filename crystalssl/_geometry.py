@@ -10,16 +10,9 @@ __all__ = ["edge_vectors"]
 
 
 def edge_vectors(batch: Batch) -> Tensor:
-    """Return the vector (Å) of every edge, from its centre to its neighbour, from positions, lattice and images.
+    """Return the vector (Å) of every edge of a batch, from its centre to its neighbour, of shape (n_edges, 3).
 
-    Parameters
-    ----------
-    batch : Batch
-        As made by :func:`crystalssl.training.collate`.
-
-    Returns
-    -------
-    Tensor of shape (n_edges, 3)
+    Positions, lattice and images decide, not the stored distances.
     """
     neighbors, centers = batch.edge_index
     # Lattice translations per edge: few images differ from zero, but a matrix product per edge beats finding them.
