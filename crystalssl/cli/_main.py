@@ -10,6 +10,7 @@ import click
 
 from crystalssl._version import __version__
 from crystalssl.cli._failures import INTERRUPTED, Interrupted, in_one_line
+from crystalssl.cli._options import ARGUMENTS
 from crystalssl.cli.embed import embed
 from crystalssl.cli.fit import fit
 from crystalssl.cli.graphs import graphs
@@ -24,6 +25,10 @@ __all__ = ["cli", "main"]
 
 class _Group(click.Group):
     """Commands whose errors are one line, and whose warnings are one line each."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = [*args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands]  # in the order of the story, not of the alphabet

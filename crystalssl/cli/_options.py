@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import click
 from crystalssl._suggestions import did_you_mean
 
 __all__ = [
+    "ARGUMENTS",
+    "command_line",
     "common",
     "device",
     "id_column",
@@ -26,9 +29,15 @@ __all__ = [
     "structure_column",
 ]
 
+ARGUMENTS = "crystalssl.arguments"  # where those of the command line are kept
 _PARAMS = "crystalssl.params"  # where those of a file are kept
 
 Decorator = Callable[[Any], Any]
+
+
+def command_line(ctx: click.Context) -> str:
+    """Return what was typed, for a shell to run again."""
+    return shlex.join(["crystalssl", *ctx.meta[ARGUMENTS]])
 
 
 def _debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Any
 
 import click
@@ -135,6 +133,6 @@ def fit(
             model.fit(data.data, data.target)
         except KeyboardInterrupt:
             raise Interrupted(f"Nothing was written to {output}.") from None
-        model.save(output, cross_validation=errors, command=shlex.join(["crystalssl", *sys.argv[1:]]))
+        model.save(output, cross_validation=errors, command=options.command_line(ctx))
     click.echo(describe(model, output), err=True)
     failures.exit(ctx)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
@@ -116,7 +114,7 @@ def pretrain(
         except KeyboardInterrupt:
             if not checkpoint.exists():
                 raise Interrupted("No epoch was finished, and nothing was written.") from None
-            command = shlex.join(["crystalssl", *sys.argv[1:]])
+            command = options.command_line(ctx)
             raise Interrupted(f"The state is in {checkpoint}; go on with: {command}") from None
         embedder.save_pretrained(folder)
     checkpoint.unlink(missing_ok=True)

@@ -323,6 +323,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
             parts = [self._part(crystals, rows, used[:0], lambda *y: learn(*y, rows), random_state)]
             target = parts[0].target
 
+        criterion = self._loss()
         nets = []
         for member in range(self.ensemble_size):
             part = parts[member % len(parts)]
@@ -341,6 +342,7 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
                 # A copy for each net, as of every parameter: what a callback learns stays in the net.
                 further_callbacks=copies_of(self.callbacks),
                 device=device,
+                criterion=criterion,
                 **self._settings(source.is_gentle, len(part.training)),
             )
             nets.append(release(net))
@@ -575,7 +577,6 @@ class FinetunedEstimator(PlainState, CrystalEstimator):
             "precision": self.precision,
             "ema_decay": self.ema_decay,
             "patience": self.patience,
-            "criterion": self._loss(),
             "optimizer__param_groups": [("encoder.*", {"lr": encoder_rate})],
         }
 

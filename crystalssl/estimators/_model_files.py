@@ -309,10 +309,9 @@ def restore(model: Any, learnt: dict[str, Any], tensors: dict[str, torch.Tensor]
 
 def _net(model: Any, module: PropertyNetwork, history: dict[str, torch.Tensor], seed: int) -> CrystalNet:
     """Return a net as training leaves it behind, but for its callbacks."""
-    settings = model._settings(gentle=False, n_crystals=1)
     net = CrystalNet(
         module,
-        settings["criterion"],
+        model._loss(),
         lr=model.learning_rate,
         batch_size=model.batch_size,
         max_epochs=model.max_epochs,

@@ -106,7 +106,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:
             new = _OLD_NAMES[self.loss]
-            warnings.warn(f"loss={self.loss!r} is now called {new!r}; set loss={new!r}", FutureWarning, stacklevel=5)
+            warnings.warn(f"loss={self.loss!r} is now called {new!r}; set loss={new!r}", FutureWarning, stacklevel=4)
         return _LOSSES[_OLD_NAMES.get(self.loss, self.loss)]
 
     def _set_target(self, target: TargetScaler, y: Any) -> None:
