@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONTAINERS"]
+__all__ = ["PredictionOutput"]
 
 
 def _as_array(values: np.ndarray, names: Sequence[Any], X: Any) -> np.ndarray:
@@ -34,3 +34,31 @@ CONTAINERS: dict[str, Callable[[np.ndarray, Sequence[Any], Any], Any]] = {
     "polars": _as_polars,
 }
 """By the names of scikit-learn's `set_output`: functions of predictions, names of their columns, and X."""
+
+
+class PredictionOutput:
+    """Base class of estimators whose predictions may be frames."""
+
+    def set_output(self, *, predict: str | None = None) -> Any:
+        """Choose what predictions come in, as scikit-learn's `set_output` does for transformers.
+
+        Parameters
+        ----------
+        predict : {"default", "pandas", "polars"} or None, default=None
+            Whether :meth:`predict` returns arrays, or frames with the columns `target_names_`; frames of pandas have
+            the index of X, if that is a series or frame. None leaves the choice as it is. A clone keeps it.
+
+        Returns
+        -------
+        self
+        """
+        if predict is not None:
+            if predict not in CONTAINERS:
+                raise ValueError(f"predict must be one of {sorted(CONTAINERS)}, got {predict!r}")
+            self._sklearn_output_config = {"predict": predict}
+        return self
+
+    def _as_output(self, values: np.ndarray, names: Sequence[Any], X: Any) -> Any:
+        """Return predictions in the container that `set_output` chose."""
+        config = getattr(self, "_sklearn_output_config", {})
+        return CONTAINERS[config.get("predict", "default")](values, names, X)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from crystalssl.estimators._left_out import LeftOut
-from crystalssl.estimators._surroundings import Surroundings
+from crystalssl.estimators._network import infer
+from crystalssl.estimators._surroundings import Seeing, Surroundings
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._cell_features import CELL_FEATURES, atomic_radii
+from crystalssl.training import CrystalDataset, CrystalNet
 
-__all__ = ["GEOMETRY", "TrainingRecord", "geometry"]
+__all__ = ["GEOMETRY", "Part", "TrainingRecord", "geometry"]
 
 GEOMETRY = ("volume per atom", "shortest distance", "gap")
 """Names of the columns of :func:`geometry`."""
@@ -38,6 +40,15 @@ def geometry(graphs: CrystalGraphs, features: np.ndarray) -> np.ndarray:
     return np.column_stack([volumes, shortest, features[:, CELL_FEATURES.index("gap")]])
 
 
+class Part(NamedTuple):
+    """What a network is trained on, and what it is not."""
+
+    target: Any
+    training: CrystalDataset
+    validation: CrystalDataset | None
+    left_out: np.ndarray
+
+
 class TrainingRecord(NamedTuple):
     """What is kept of the training crystals.
 
@@ -60,6 +71,41 @@ class TrainingRecord(NamedTuple):
     cells: np.ndarray
     surroundings: list[Surroundings]
     left_out: LeftOut | None
+
+    @classmethod
+    def of(
+        cls,
+        crystals: CrystalDataset,
+        labels: np.ndarray,
+        nets: list[CrystalNet],
+        parts: list[Part],
+        target: Any,
+        device: str,
+        precision: str,
+    ) -> TrainingRecord:
+        """Return the record of crystals, with their targets not yet scaled, and of networks trained on parts."""
+        used, values = crystals.indices, target.learnt(crystals.y[crystals.indices])
+        bare = crystals.select(used, np.empty((len(crystals.y), 0), np.float32))
+        outputs, distances = np.empty((len(used), target.n_outputs_)), np.empty(len(used))
+        members, surroundings = np.full(len(used), -1), []
+        for member, (net, part) in enumerate(zip(nets, parts, strict=False)):
+            rows = np.concatenate([part.training.indices, part.left_out])
+            seen = infer(Seeing(net.module_), bare.select(rows), device, precision)
+            vectors, predicted = np.split(seen, [-target.n_outputs_], axis=1)
+            n_trained = len(part.training)
+            surroundings.append(Surroundings.of(vectors[:n_trained], np.searchsorted(used, rows[:n_trained])))
+            if len(part.left_out):
+                left_out = np.searchsorted(used, part.left_out)
+                members[left_out] = member
+                outputs[left_out] = part.target.unscale(predicted[n_trained:])
+                distances[left_out] = surroundings[member].distances(vectors[n_trained:])
+        return cls(
+            used,
+            labels[used] if labels.ndim == 2 else values,
+            geometry(crystals.graphs[used], crystals.cell_features[used]),
+            surroundings,
+            LeftOut(members, outputs, values, distances) if (members >= 0).all() else None,
+        )
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return it as tensors, by names of three parts, of which the second is the number of a network."""
