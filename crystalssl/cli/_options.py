@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import shlex
@@ -19,14 +20,16 @@ __all__ = [
     "command_line",
     "common",
     "device",
-    "id_column",
     "jobs",
+    "on_error",
     "output",
     "params",
+    "reading",
     "seed",
     "set_params",
     "source",
-    "structure_column",
+    "table",
+    "targets",
 ]
 
 ARGUMENTS = "crystalssl.arguments"  # where those of the command line are kept
@@ -135,6 +138,38 @@ params = click.option(
     metavar="NAME=VALUE",
     help="Any other parameter of the estimator, such as -p head_dim=64; the value in JSON, or a text.",
 )
+
+
+def on_error(default: str) -> Decorator:
+    """Add what is done with records that cannot be used."""
+    return click.option(
+        "--on-error",
+        type=click.Choice(["raise", "report"]),
+        default=default,
+        show_default=True,
+        help="Stop at a record that cannot be used, or leave it out and list it in OUTPUT.failed.csv.",
+    )
+
+
+def targets(help: str, required: bool = False) -> Decorator:
+    """Add the columns of targets."""
+    return click.option("-t", "--target", "targets", multiple=True, required=required, metavar="NAME", help=help)
+
+
+table = output("Table to write: .csv, .tsv, .jsonl or .parquet; stdout if not given, or for `-`.")
+
+
+def reading(command: Any) -> Any:
+    """Add how crystals are read, and `common`; the command gets all of it as `reading`, keywords of the readers."""
+
+    @functools.wraps(command)
+    def called(
+        *args: Any, id_column: str | None, structure_column: str | None, jobs: int | None, quiet: bool, **others: Any
+    ) -> Any:
+        how = {"id": id_column, "structure": structure_column, "n_jobs": jobs, "verbose": not quiet}
+        return command(*args, reading=how, **others)
+
+    return id_column(structure_column(jobs(common(called))))
 
 
 def set_params(estimator: Any, given: tuple[str, ...]) -> Any:

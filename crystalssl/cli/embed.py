@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from crystalssl.cli import _options as options
@@ -11,7 +13,7 @@ __all__ = ["embed"]
 
 @click.command()
 @options.source
-@options.output("Table to write: .csv, .tsv, .jsonl or .parquet; stdout if not given, or for `-`.")
+@options.table
 @click.option(
     "-w",
     "--weights",
@@ -20,22 +22,16 @@ __all__ = ["embed"]
     metavar="NAME",
     help="Weights of the encoder: their name, or a weights folder.",
 )
-@options.id_column
-@options.structure_column
 @options.device
-@options.jobs
-@options.common
+@options.reading
 @click.pass_context
 def embed(
     ctx: click.Context,
     source: tuple[str, ...],
     output: str | None,
     weights: str,
-    id_column: str | None,
-    structure_column: str | None,
     device: str,
-    jobs: int | None,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Turn crystals into vectors, for other methods.
 
@@ -59,9 +55,6 @@ def embed(
         embedder.get_feature_names_out().tolist(),
         lambda graphs: [*embedder.transform(graphs).T],
         embedder.encoder_,
-        id=id_column,
-        structure=structure_column,
-        n_jobs=jobs,
-        verbose=not quiet,
+        **reading,
     )
     failures.exit(ctx)

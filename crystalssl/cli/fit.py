@@ -14,14 +14,9 @@ __all__ = ["fit"]
 
 @click.command(short_help="Train a model on crystals whose property is known.")
 @options.source
-@click.option(
-    "-t",
-    "--target",
-    "targets",
-    multiple=True,
+@options.targets(
+    "Column of the property, or the table that holds it, such as id_prop.csv. Several: --target a --target b.",
     required=True,
-    metavar="NAME",
-    help="Column of the property, or the table that holds it, such as id_prop.csv. Several: --target a --target b.",
 )
 @options.output("Folder of the model; a model that is there is replaced.", required=True)
 @click.option(
@@ -44,20 +39,11 @@ __all__ = ["fit"]
 @click.option("--early-stopping", is_flag=True, help="Hold a tenth out, and stop when it is not predicted better.")
 @click.option("--target-per", type=click.Choice(["atom", "area", "volume"]), help="Learn the target divided by this.")
 @click.option("--cv", type=click.IntRange(2), metavar="FOLDS", help="Cross-validate before, for the card.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "report"]),
-    default="raise",
-    show_default=True,
-    help="Stop at a record that cannot be used, or leave it out and list it in OUTPUT.failed.csv.",
-)
+@options.on_error("raise")
 @options.params
-@options.id_column
-@options.structure_column
 @options.device
-@options.jobs
 @options.seed
-@options.common
+@options.reading
 @click.pass_context
 def fit(
     ctx: click.Context,
@@ -74,12 +60,9 @@ def fit(
     cv: int | None,
     on_error: str,
     params: tuple[str, ...],
-    id_column: str | None,
-    structure_column: str | None,
     device: str,
-    jobs: int | None,
     seed: int,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Train a model on crystals whose property is known.
 
@@ -109,10 +92,7 @@ def fit(
             targets,
             encoder=EncoderSource.of(weights, encoder, ()).recipe,
             on_error=on_error,
-            id=id_column,
-            structure=structure_column,
-            n_jobs=jobs,
-            verbose=not quiet,
+            **reading,
         )
         failures.add_report(data.report)
         shared: dict[str, Any] = {
@@ -123,7 +103,7 @@ def fit(
             "early_stopping": early_stopping,
             "device": device,
             "random_state": seed,
-            "verbose": 0 if quiet else 1,
+            "verbose": int(reading["verbose"]),
         }
         model = options.set_params(make_model(task, data.target, target_per, shared), params)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from crystalssl.cli import _options as options
@@ -15,10 +17,7 @@ __all__ = ["graphs"]
 @click.option("--encoder", default="gatedgcn", show_default=True, metavar="NAME", help="Encoder that will read them.")
 @click.option("--cutoff", type=float, metavar="Å", help="Longest edge, if not the encoder's.")
 @click.option("--max-neighbors", type=int, metavar="N", help="Neighbours of an atom, if not the encoder's.")
-@options.id_column
-@options.structure_column
-@options.jobs
-@options.common
+@options.reading
 @click.pass_context
 def graphs(
     ctx: click.Context,
@@ -27,10 +26,7 @@ def graphs(
     encoder: str,
     cutoff: float | None,
     max_neighbors: int | None,
-    id_column: str | None,
-    structure_column: str | None,
-    jobs: int | None,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Make the graphs of crystals once, for training and predicting many times.
 
@@ -56,10 +52,7 @@ def graphs(
         (),
         encoder=recipe,
         on_error="report",
-        id=id_column,
-        structure=structure_column,
-        n_jobs=jobs,
-        verbose=not quiet,
+        **reading,
     )
     with Failures(output) as failures:
         failures.add_report(data.report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from crystalssl.cli import _options as options
@@ -12,23 +14,17 @@ __all__ = ["predict"]
 @click.command()
 @click.argument("model", type=click.Path(), metavar="MODEL")
 @options.source
-@options.output("Table to write: .csv, .tsv, .jsonl or .parquet; stdout if not given, or for `-`.")
-@options.id_column
-@options.structure_column
+@options.table
 @options.device
-@options.jobs
-@options.common
+@options.reading
 @click.pass_context
 def predict(
     ctx: click.Context,
     model: str,
     source: tuple[str, ...],
     output: str | None,
-    id_column: str | None,
-    structure_column: str | None,
     device: str,
-    jobs: int | None,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Predict the property of crystals.
 
@@ -53,10 +49,7 @@ def predict(
         predictor.columns,
         predictor,
         predictor.model.net_.module_.encoder,
-        id=id_column,
-        structure=structure_column,
-        n_jobs=jobs,
-        verbose=not quiet,
+        **reading,
     )
     predictor.finish()
     failures.exit(ctx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,28 +20,12 @@ __all__ = ["pretrain"]
 @click.option("--encoder", metavar="NAME", help="Encoder; that of the method's paper if not given.")
 @click.option("--start", metavar="NAME", help="Weights to go on from: their name, or a weights folder.")
 @click.option("--epochs", type=int, default=15, show_default=True, help="Passes over the crystals.")
-@click.option(
-    "-t",
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="NAME",
-    help="Columns of labels, for methods that learn from some.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "report"]),
-    default="report",
-    show_default=True,
-    help="Stop at a record that cannot be used, or leave it out and list it in OUTPUT.failed.csv.",
-)
+@options.targets("Columns of labels, for methods that learn from some.")
+@options.on_error("report")
 @options.params
-@options.id_column
-@options.structure_column
 @options.device
-@options.jobs
 @options.seed
-@options.common
+@options.reading
 @click.pass_context
 def pretrain(
     ctx: click.Context,
@@ -53,12 +38,9 @@ def pretrain(
     targets: tuple[str, ...],
     on_error: str,
     params: tuple[str, ...],
-    id_column: str | None,
-    structure_column: str | None,
     device: str,
-    jobs: int | None,
     seed: int,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Pretrain an encoder on crystals, with or without labels.
 
@@ -93,7 +75,7 @@ def pretrain(
         checkpoint=checkpoint,
         device=device,
         random_state=seed,
-        verbose=0 if quiet else 1,
+        verbose=int(reading["verbose"]),
     )
     options.set_params(embedder, params)
     with Failures(output) as failures:
@@ -103,10 +85,7 @@ def pretrain(
             encoder=recipe,
             on_error=on_error,
             keep_unlabelled=True,
-            id=id_column,
-            structure=structure_column,
-            n_jobs=jobs,
-            verbose=not quiet,
+            **reading,
         )
         failures.add_report(data.report)
         try:

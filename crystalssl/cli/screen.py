@@ -19,12 +19,9 @@ __all__ = ["screen"]
 @click.option("--smallest", is_flag=True, help="Keep the smallest predictions, not the largest.")
 @click.option("--target", metavar="NAME", help="Target to go by, of a model that has several.")
 @click.option("--class", "label", metavar="LABEL", help="Class whose probability to go by, of a classifier.")
-@options.output("Table to write: .csv, .tsv, .jsonl or .parquet; stdout if not given, or for `-`.")
-@options.id_column
-@options.structure_column
+@options.table
 @options.device
-@options.jobs
-@options.common
+@options.reading
 @click.pass_context
 def screen(
     ctx: click.Context,
@@ -35,11 +32,8 @@ def screen(
     target: str | None,
     label: str | None,
     output: str | None,
-    id_column: str | None,
-    structure_column: str | None,
     device: str,
-    jobs: int | None,
-    quiet: bool,
+    reading: dict[str, Any],
 ) -> None:
     """Keep the crystals with the largest predictions, out of any number.
 
@@ -61,9 +55,8 @@ def screen(
     # The least of those that are kept comes first, and of equal ones the latest, since the numbers fall.
     best: list[tuple[float, int, tuple]] = []
     number = 0
-    options_of_reading = {"id": id_column, "structure": structure_column, "n_jobs": jobs, "verbose": not quiet}
     with Failures(output) as failures, open_table(output, ["rank", "id", *predictor.columns]) as table:
-        for part in parts(source, encoder, **options_of_reading):
+        for part in parts(source, encoder, **reading):
             applied = apply(predictor, part.graphs)
             failures.add(part.problems + applied.problems_of(part))
             values = [column.tolist() for column in applied.values]
