@@ -476,7 +476,7 @@ def test_a_device_that_fails_midway_leaves_the_estimator_as_it_was(
     """ "meta" stands for a GPU that runs out of memory: it takes the weights, and gives nothing back."""
     model, embedder = tiny_regressor().fit(graphs, y), tiny_embedder().fit(graphs)
     expected = model.predict(graphs), embedder.transform(graphs)
-    for module in ("_finetuning", "_embedder"):
+    for module in ("_finetuning", "_predicting", "_embedder"):
         monkeypatch.setattr(f"crystalssl.estimators.{module}.resolve_device", lambda device: "meta")
     for call in (
         lambda: model.predict(graphs),
