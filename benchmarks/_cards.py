@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
-from forces import FRAMES
+from _frames import FRAMES
 
 from crystalssl import CrystalSSLRegressor
 from crystalssl.encoders import ENCODERS
@@ -32,11 +32,12 @@ MATERIALS_PROJECT = (
     "A. Jain et al., Commentary: The Materials Project. APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323."
 )
 SEVENNET = (
-    " Energies, forces and virials are computed by `benchmarks/forces.py` with the universal potential SevenNet-0 of "
-    "11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; doi:10.1021/acs.jctc.4c00190), once per frame: a "
-    "crystal of the corpus whose atoms are displaced and whose lattice is strained at random. SevenNet-0 itself was "
-    "trained on energies, forces and stresses of relaxations in the Materials Project, those of crystals in the "
-    "evaluation sets among them."
+    " Energies, forces, virials, frequencies and moduli are computed by `benchmarks/potential.py` with the universal "
+    "potential SevenNet-0 of 11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; "
+    "doi:10.1021/acs.jctc.4c00190) for crystals of up to 20 atoms: at rest (29 evaluations), displaced and strained at "
+    "random, and a layer in vacuum (one each). The energy of exfoliation includes the dispersion of D3 "
+    "(`benchmarks/dispersion.py`, doi:10.1002/jcc.21759). SevenNet-0 itself was trained on energies, forces and stresses "
+    "of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
 )
 # What each method is called, its reference, and what its paper has beside the settings here.
 TWINS_SETTINGS = {

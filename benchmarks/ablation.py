@@ -4,7 +4,7 @@
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
 of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random frames of
-benchmarks/forces.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away one
+benchmarks/potential.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away one
 part of the network at a time. "elements" finetunes on crystals with oxygen, of
 every set only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows
 and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
@@ -34,7 +34,7 @@ from _common import (
     weights_sha256,
 )
 from _sets import UNITS, Sets, n_atoms_of
-from forces import FRAMES
+from _frames import FRAMES
 from pretrain import JOINT, PROPERTIES, SETTINGS, frames_of
 from study import learn
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=UNITS, default=SETS, metavar="SET", help=f"{list(UNITS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
-    parser.add_argument("--work", type=Path, default=CACHE, help="of benchmarks/forces.py (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=CACHE, help="of benchmarks/potential.py (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     add_settings(parser)
     options = parser.parse_args()
