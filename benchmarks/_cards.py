@@ -36,8 +36,8 @@ SEVENNET = (
     "potential SevenNet-0 of 11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; "
     "doi:10.1021/acs.jctc.4c00190) for crystals of up to 20 atoms: at rest (29 evaluations), displaced and strained at "
     "random, and a layer in vacuum (one each). The energy of exfoliation includes the dispersion of D3 "
-    "(`benchmarks/dispersion.py`, doi:10.1002/jcc.21759). SevenNet-0 itself was trained on energies, forces and stresses "
-    "of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
+    "(`benchmarks/dispersion.py`, doi:10.1002/jcc.21759). SevenNet-0 itself was trained on energies, forces and "
+    "stresses of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
 )
 # What each method is called, its reference, and what its paper has beside the settings here.
 TWINS_SETTINGS = {

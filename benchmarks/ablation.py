@@ -4,9 +4,9 @@
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
 of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random frames of
-benchmarks/potential.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away one
-part of the network at a time. "elements" finetunes on crystals with oxygen, of
-every set only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows
+benchmarks/potential.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away
+one part of the network at a time. "elements" finetunes on crystals with oxygen, of every set only these, and compares a
+corpus without oxygen with a random one of the same size. Training rows, test rows
 and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
 seed to results/ablation.csv, leaves out what is there, and prints tables.
 """
@@ -33,8 +33,8 @@ from _common import (
     sha256,
     weights_sha256,
 )
-from _sets import UNITS, Sets, n_atoms_of
 from _frames import FRAMES
+from _sets import UNITS, Sets, n_atoms_of
 from pretrain import JOINT, PROPERTIES, SETTINGS, frames_of
 from study import learn
 
@@ -79,9 +79,17 @@ PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {
     "masking and denoising, no labels": ({"task_params": SELF_SUPERVISED}, []),
     "labels of the database only": ({}, PROPERTIES),
     "forces and virials only": ({}, ["forces", "virial"]),
-    "no forces": ({}, [name for name in JOINT if name != "forces"]),
-    "no virials": ({}, [name for name in JOINT if name != "virial"]),
-    "no energies": ({}, [name for name in JOINT if name != "energy"]),
+    **{
+        f"no {what}": ({}, [name for name in JOINT if name not in names])
+        for what, names in {
+            "forces": ["forces"],
+            "virials": ["virial"],
+            "energies": ["energy"],
+            "frequencies": ["frequency"],
+            "moduli": ["log10_k", "log10_g"],
+            "exfoliation": ["exfoliation"],
+        }.items()
+    },
     "all labels of both": ({}, PROPERTIES + FRAMES),
     "masking and denoising too": ({"task_params": SELF_SUPERVISED}, JOINT),
     "no angles": ({"encoder_params": {"l_max": 0}}, JOINT),

@@ -33,6 +33,7 @@ from _common import CACHE, data_file, make_parser, sha256
 from _frames import REST, frame_of
 from _potential import Crystals, Potential, side_by_side
 from torch import Tensor
+from torch_geometric.utils import scatter
 
 from crystalssl.datasets import read_optimade_parquet
 
@@ -154,8 +155,7 @@ def highest_frequencies(potential: Potential, crystals: Any, steps: int = STEPS)
 
     def product(vectors: Tensor) -> Tensor:
         moved = vectors / masses.sqrt()
-        lengths = moved.norm(dim=1)
-        largest = lengths.new_zeros(n_crystals).index_reduce(0, crystal, lengths, "amax", include_self=True)
+        largest = scatter(moved.norm(dim=1), crystal, dim_size=n_crystals, reduce="max")
         size = MOVE / largest.clamp(min=1e-12)
         moved = scaled(moved, size)
         change = potential(crystals, -moved).forces - potential(crystals, moved).forces
