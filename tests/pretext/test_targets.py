@@ -303,14 +303,15 @@ def test_properties_loss_without_labels_is_the_error_of_the_volume():
     ("labels", "errors"),
     [
         # Predictions 0, 1, and 2 of the volume.
-        ([[0.5, -2.0], [0.0, 1.0]], [0.5, 3, 0, 0]),
+        ([[0.5, -2.0], [0.0, 1.0]], [0.25, 1.5]),
         ([[0.5, NAN], [NAN, -1.0]], [0.5, 2]),
-        ([[NAN, NAN], [NAN, NAN]], []),
+        ([[0.5, NAN], [0.3, -1.0]], [0.4, 2]),  # what is known of few crystals counts as much as the rest
+        ([[NAN, NAN], [NAN, NAN]], [0, 0]),
     ],
 )
-def test_properties_loss_is_the_mean_over_known_values(labels, errors):
-    errors = [*errors, *(abs(2 - volume) for volume in VOLUMES)]
-    assert properties_loss(labels).item() == pytest.approx(sum(errors) / len(errors))
+def test_properties_loss_is_the_mean_over_known_values_then_over_properties(labels, errors):
+    errors = [*errors, sum(abs(2 - volume) for volume in VOLUMES) / 2]
+    assert properties_loss(labels).item() == pytest.approx(sum(errors) / 3)
 
 
 def test_missing_labels_have_no_gradient():
