@@ -210,7 +210,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.config_ = config
         self.elements_ = np.array(config["elements"])
         self.history_ = history
-        self.n_features_out_ = self._n_features_out = embedding.graph_dim
+        self.n_features_out_ = self._n_features_out = embedding.vector_dim
         return self
 
     def _embedding(self, encoder: Encoder) -> Encoder:

@@ -351,9 +351,16 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
                 self.freeze_encoder,
                 training.cell_features[training.indices] if self.cell_features else None,
             )
-        if source.is_gentle if self.standardize is None else self.standardize:
-            module.standardize(infer(encoder, training, device, self.precision))
+        standardize = source.is_gentle if self.standardize is None else self.standardize
+        if standardize or encoder.n_properties:
+            vectors = infer(encoder, training, device, self.precision)
+            if standardize:
+                module.standardize(vectors)
+            self._start(module, vectors, training)
         return module
+
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
+        """Give a network weights to start from, by what the encoder says of the training crystals."""
 
     def _description(self, member: int) -> str | None:
         """Return the title of the progress bar."""

@@ -17,8 +17,10 @@ from torch import nn
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, check_enough, conformal_interval
+from crystalssl.estimators._network import PropertyNetwork
 from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
 from crystalssl.estimators._target_per import TARGET_PER
+from crystalssl.training import CrystalDataset
 
 __all__ = ["CrystalSSLRegressor"]
 
@@ -102,6 +104,10 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
                 kept.append(row)
                 left += known[row]
         return np.setdiff1d(held_out, kept)
+
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
+        rows = training.indices
+        module.start_from_properties(vectors, training.y[rows], training.sample_weight[rows])
 
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from crystalssl.augment import Compose
@@ -26,29 +26,27 @@ __all__ = ["Joint", "KnownProperties"]
 class KnownProperties(PretextTask):
     """Predict the volume per atom, and whatever other properties are known of the crystals of the corpus.
 
+    The predictions are the encoder's own, :meth:`~crystalssl.encoders.Encoder.learn_properties`. So they are a part of
+    its vectors, and finetuning starts from them.
+
     Parameters
     ----------
     n_properties : int, default=0
         Columns of the labels, NaN where unknown. The logarithm of the volume per atom is added to them.
-    head_dim : int, default=128
-        Width of the hidden layer between the crystal's vector and the predictions.
     """
 
     name = "properties"
     encoder_name = "gatedgcn"
     n_labels_param = "n_properties"
 
-    def __init__(self, n_properties: int = 0, head_dim: int = 128):
+    def __init__(self, n_properties: int = 0):
         super().__init__()
         self.n_properties = n_properties
-        self.head_dim = head_dim
         self.views = [Compose([])]
 
     def build(self, encoder: Encoder) -> None:
-        """Make the head that predicts properties."""
-        self.head = nn.Sequential(
-            nn.Linear(encoder.graph_dim, self.head_dim), nn.SiLU(), nn.Linear(self.head_dim, self.n_properties + 1)
-        )
+        """Have the encoder predict the properties: what it has learnt of them stays with it."""
+        encoder.learn_properties(self.n_properties + 1)
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:
@@ -61,7 +59,7 @@ class KnownProperties(PretextTask):
         volume = (torch.linalg.det(batch.cell).abs() / batch.ptr.diff()).log()
         target = torch.cat([batch.y[:, : self.n_properties], (volume[:, None] - 3) / 0.5], dim=1)
         known = ~target.isnan()
-        errors = (self.head(encoded[0].graph) - target.nan_to_num()).abs() * known
+        errors = (encoded[0].properties - target.nan_to_num()).abs() * known
         # Each property counts the same, of however many crystals it is known.
         return (errors.sum(dim=0) / known.sum(dim=0).clamp(min=1)).mean()
 
