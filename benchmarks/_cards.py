@@ -99,6 +99,8 @@ def write_card(folder: Path, results: Path) -> None:
     epochs = Results(results / "pretraining_epochs.csv", ["weights", "epoch"]).read()
     epochs = epochs[epochs.weights == config["sha256"]].drop_duplicates("epoch", keep="last")
     best = epochs.epoch[epochs.valid_loss.idxmin()] if epochs.valid_loss.notna().any() else epochs.epoch.iloc[-1]
+    before = runs[runs.weights == run.get("went_on_from", "")]
+    before = f"It went on from the weights of another run: {described(before.iloc[-1])}" if len(before) else ""
     labels, what = "", "crystals"
     if TASKS[method].needs_labels:
         labels = (
@@ -123,8 +125,7 @@ def write_card(folder: Path, results: Path) -> None:
         "## Settings",
         settings_table(config, run, paper),
         "## Run",
-        f"`{run.command}` took {run.seconds / 60:.0f} min ({run.crystals_per_second:.0f} crystals/s) for {run.epochs} "
-        f"epochs on {run.device}, threads: {run.threads} ({run.machine}); crystalssl {run.version}, seed {run.seed}. "
+        f"{described(run)}{before}"
         f"The weights are those of epoch {best}"
         f"{', which has the lowest validation loss' if epochs.valid_loss.notna().any() else ''}.",
         markdown(
@@ -138,6 +139,14 @@ def write_card(folder: Path, results: Path) -> None:
     ]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n")
     print(f"{method}: wrote {folder / 'README.md'}")
+
+
+def described(run: pd.Series) -> str:
+    """Return a sentence on a run of pretraining."""
+    return (
+        f"`{run.command}` took {run.seconds / 60:.0f} min ({run.crystals_per_second:.0f} crystals/s) for {run.epochs} "
+        f"epochs on {run.device}, threads: {run.threads} ({run.machine}); crystalssl {run.version}, seed {run.seed}. "
+    )
 
 
 def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]) -> str:

@@ -11,6 +11,12 @@ has it learn from others, such as those of the database alone, of the crystals a
     python benchmarks/pretrain.py joint --set max_epochs=20 --output /tmp/weights \\
         --labels formation_energy_per_atom band_gap efermi total_magnetization e_above_hull
 
+A run can go on from the weights of another, as that of the bundled `joint` did, whose first part was made on a GPU:
+
+    python benchmarks/pretrain.py joint --device cuda --output /tmp/first \\
+        --set batch_size=256 learning_rate=2e-3 max_epochs=16
+    python benchmarks/pretrain.py joint --set max_epochs=12 weights=/tmp/first/joint continue_training=True
+
 Reads mp_pretrain.parquet from the data folder, builds the graphs once per recipe (they stay in the work folder, under
 the file's hash), pretrains, writes crystalssl/weights/METHOD/ and results/pretraining.csv. An interrupted run goes on
 after the last complete epoch when it is started again with the same settings.
@@ -30,7 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _cards import write_card
-from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
+from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256, weights_sha256
 from _frames import FRAMES, LAYER, REST, frame_of, read_frames
 from dispersion import dispersion_file
 from potential import labels_folder
@@ -46,7 +52,7 @@ PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetiz
 JOINT = ["formation_energy_per_atom", "band_gap", *FRAMES]
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "joint": {"max_epochs": 36, "batch_size": 64, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
+    "joint": {"max_epochs": 24, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
 }
 
 
@@ -183,6 +189,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
             "machine": machine(),
             "seed": options.seed,
             "labels": "; ".join(options.labels) if TASKS[method].n_labels_param is not None else "",
+            "went_on_from": "" if embedder.weights is None else weights_sha256(embedder.weights),
             "version": crystalssl.__version__,
             "command": command,
         }
