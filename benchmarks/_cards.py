@@ -90,8 +90,8 @@ def write_card(folder: Path, results: Path) -> None:
     method = folder.name
     name, reference, paper = METHODS[method]
     config = json.loads((folder / "config.json").read_text())
-    runs = Results(results / "pretraining.csv", ["weights"]).read()
-    runs = runs[runs.weights == config["sha256"]]
+    all_runs = Results(results / "pretraining.csv", ["weights"]).read()
+    runs = all_runs[all_runs.weights == config["sha256"]]
     if runs.empty:
         print(f"{method}: {results / 'pretraining.csv'} knows nothing of the weights in {folder}: no card")
         return
@@ -99,7 +99,7 @@ def write_card(folder: Path, results: Path) -> None:
     epochs = Results(results / "pretraining_epochs.csv", ["weights", "epoch"]).read()
     epochs = epochs[epochs.weights == config["sha256"]].drop_duplicates("epoch", keep="last")
     best = epochs.epoch[epochs.valid_loss.idxmin()] if epochs.valid_loss.notna().any() else epochs.epoch.iloc[-1]
-    before = runs[runs.weights == run.get("went_on_from", "")]
+    before = all_runs[all_runs.weights == (run.get("went_on_from") or None)]
     before = f"It went on from the weights of another run: {described(before.iloc[-1])}" if len(before) else ""
     labels, what = "", "crystals"
     if TASKS[method].needs_labels:
