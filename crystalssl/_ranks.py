@@ -156,9 +156,12 @@ def global_rows(x: Tensor) -> Tensor:
     counts = torch.zeros(_current.size, dtype=torch.int64, device=x.device)
     counts[_current.rank] = len(x)
     sizes = _current.sum_(counts).tolist()
-    before, behind = sum(sizes[: _current.rank]), sum(sizes[_current.rank + 1 :])
-    padding = [x.new_zeros(n, *x.shape[1:]) for n in (before, behind)]
-    return _Sum.apply(torch.cat([padding[0], x, padding[1]]))
+    return _Sum.apply(_in_place(x, sum(sizes[: _current.rank]), sum(sizes[_current.rank + 1 :])))
+
+
+def _in_place(x: Tensor, before: int, behind: int) -> Tensor:
+    """Return `x` with rows of zeros for other processes' before and behind it."""
+    return torch.cat([x.new_zeros(before, *x.shape[1:]), x, x.new_zeros(behind, *x.shape[1:])])
 
 
 @contextlib.contextmanager
@@ -186,7 +189,8 @@ def _normalise(norm: Any, x: Tensor) -> Tensor:
     mean = x.sum(others) / own.clamp(min=1)
     squares = (x - mean.reshape(shape)).square().sum(others)
     # Of each process; means and squares about them can be joined without a loss of digits, sums of squares cannot.
-    counts, means, squares = global_rows(torch.stack([own.expand_as(mean), mean, squares])[None]).unbind(1)
+    mine = torch.stack([own.expand_as(mean), mean, squares])[None]
+    counts, means, squares = _Sum.apply(_in_place(mine, _current.rank, _current.size - 1 - _current.rank)).unbind(1)
     n = counts.sum(0)
     if n[0] < 2:
         mean, variance = norm.running_mean, norm.running_var

@@ -40,7 +40,7 @@ def distributed(device: str = "auto") -> Iterator[Ranks]:
     :class:`~crystalssl.PretrainedCrystalEmbedder` that pretrains shares its batches among them: `batch_size` is the
     number of crystals of all, balanced by their edges, and losses are those of the whole batch. All processes end with
     the same weights. Only the first one writes the checkpoint and shows progress. All else is done by each of them for
-    itself. Without torchrun, or with one process, the block changes nothing.
+    itself, and `memory` is not used. Without torchrun, or with one process, the block changes nothing.
 
     Parameters
     ----------
@@ -108,22 +108,31 @@ def training_together(run: str) -> Iterator[Ranks]:
     ProcessError
         If other processes have another run, or other versions.
     """
-    _agree({"crystalssl": __version__, "torch": torch.__version__, "Python": platform.python_version()}, "versions")
-    _agree({"run": run}, "crystals, settings or seed (give random_state, and all the same files)")
+    versions = {"crystalssl": __version__, "torch": torch.__version__, "Python": platform.python_version()}
+    for rank, (theirs, their_run) in enumerate(_from_all((versions, run))):
+        if theirs != versions:
+            raise ProcessError(
+                f"process {rank} of {_job.size} runs {_listed(theirs)}, this one {_listed(versions)}; install the same "
+                "everywhere"
+            )
+        if their_run != run:
+            raise ProcessError(
+                f"process {rank} of {_job.size} has other crystals, settings or another seed than process {_job.rank}; "
+                "give all of them the same files and parameters, with random_state"
+            )
     with _ranks.training_as(_job) as ranks:
         yield ranks
 
 
-def _agree(mine: dict[str, str], what: str) -> None:
-    """Raise a ProcessError that names a process for which something is not as in the first one."""
-    if _job.size == 1:
-        return
-    theirs: list[Any] = [None] * _job.size
-    dist.all_gather_object(theirs, mine)
-    for rank, other in enumerate(theirs):
-        if other != theirs[0]:
-            pairs = [f"{key} {other[key]}, not {value}" for key, value in theirs[0].items() if other[key] != value]
-            raise ProcessError(f"process {rank} of {_job.size} has other {what} than the first: {'; '.join(pairs)}")
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _from_all(value: Any) -> list[Any]:
+    values = [value] * _job.size
+    if _job.size > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def from_first(value: Any) -> Any:
@@ -137,7 +146,4 @@ def from_first(value: Any) -> Any:
 
 def gathered(value: Any) -> list[Any]:
     """Return what each of the processes that train together gives."""
-    values: list[Any] = [value] * _ranks.current_ranks().size
-    if len(values) > 1:
-        dist.all_gather_object(values, value)
-    return values
+    return _from_all(value) if _ranks.current_ranks().size > 1 else [value]

@@ -22,7 +22,8 @@ class Terminated(SystemExit):
     """
 
     def __init__(self, message: str):
-        super().__init__(128 + signal.SIGTERM)
+        self.status = 128 + signal.SIGTERM
+        super().__init__(self.status)
         self.message = message
 
 

@@ -1,38 +1,49 @@
-"""What two processes do together, started by ``torchrun``; the first one writes what came out as JSON.
+"""What two processes do together, started by ``torchrun``; the first one writes what came out as result.json.
 
-    torchrun --standalone --nproc-per-node 2 tests/training/two_processes.py OUTPUT
+torchrun --standalone --nproc-per-node 2 tests/training/two_processes.py FOLDER
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 
-from crystalssl import CrystalGraphTransformer
+from crystalssl import CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl._ranks import ALONE, average_gradients, global_batch_norm, training_as
 from crystalssl.augment import shallow_copy
 from crystalssl.datasets import load_prototypes
 from crystalssl.encoders import ENCODERS
+from crystalssl.exceptions import ProcessError
 from crystalssl.graphs._ragged import concatenate_ranges
 from crystalssl.pretext import TASKS, resolve_task
-from crystalssl.training import collate, distributed
+from crystalssl.training import CrystalNet, collate, distributed
 from crystalssl.training._batching import n_edges_of
+from crystalssl.training._jobs import gathered
+from crystalssl.training._preemption import Terminated
 from crystalssl.training._sharing import balanced
+from crystalssl.training._weights import state_as_numpy
 
 N = 12
-FORCES = {"forces": {"n_labels": 9}, "properties": {"n_properties": 2}, "joint": {
-    "n_properties": 2, "n_virials": 9, "has_forces": True}}  # fmt: skip
+LABELS = {
+    "forces": {"n_labels": 9},
+    "properties": {"n_properties": 2},
+    "joint": {"n_properties": 2, "n_virials": 9, "has_forces": True},
+}
 
 
 def make_task(name, encoder_name):
     torch.manual_seed(0)
     cls = ENCODERS[encoder_name]
     encoder = cls(8, 1)
-    task = resolve_task(name, **FORCES.get(name, {})).bind(encoder)
+    task = resolve_task(name, **LABELS.get(name, {})).bind(encoder)
     for part in task.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
@@ -92,7 +103,7 @@ def agreement(structures, ranks):
         rows = np.arange(len(graphs))
         mine = balanced(n_edges_of(graphs, rows), ranks.size)[ranks.rank]
         for name, cls in TASKS.items():
-            if cls.needs_edges and make_encoder_has_no_edges(encoder_name):
+            if cls.needs_edges and ENCODERS[encoder_name](8, 1).edge_dim is None:
                 continue
             task = make_task(name, encoder_name)
             whole, generator = make_batch(graphs, rows, task), torch.Generator().manual_seed(1)
@@ -105,16 +116,66 @@ def agreement(structures, ranks):
             yield [encoder_name, name, *(difference(*pair) for pair in zip(together, alone, strict=True))]
 
 
-def make_encoder_has_no_edges(name):
-    return ENCODERS[name](8, 1).edge_dim is None
+def run(structures, method, checkpoint=None, seed=0, leave_at=None):
+    """Hash of the weights, and losses, of a pretraining; SIGTERM comes to this process at a step of it."""
+    calls = []
+    original = CrystalNet.train_step
+
+    def counted(net, *args, **kwargs):
+        calls.append(net)
+        if len(calls) == leave_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(net, *args, **kwargs)
+
+    CrystalNet.train_step = counted
+    encoder = "gatedgcn" if method == "properties" else "deepergatgnn"  # the latter has dropout
+    embedder = PretrainedCrystalEmbedder(
+        method, encoder=encoder, weights=None, hidden_dim=8, n_layers=1, max_epochs=3, batch_size=8,
+        learning_rate=1e-2, random_state=seed, checkpoint=checkpoint,
+    )  # fmt: skip
+    try:
+        embedder.fit(structures)
+    except Terminated as error:
+        return {"status": error.status, "steps": len(calls)}
+    except ProcessError as error:
+        return {"error": str(error)}
+    finally:
+        CrystalNet.train_step = original
+    losses = [[epoch[name] for name in ("train_loss", "valid_loss")] for epoch in embedder.history_]
+    return {"weights": joblib.hash(state_as_numpy(embedder.encoder_)), "losses": losses, "steps": len(calls)}
+
+
+def pretraining(structures, ranks, folder):
+    """Yield the name of each run, and what it gave each process."""
+    leaving = 6 if ranks.rank else None  # the second step of the second epoch
+
+    def both(name, *args, **kwargs):
+        return name, gathered(run(structures, *args, **kwargs))
+
+    yield both("once", "barlow")
+    yield both("again", "barlow")
+    yield both("left", "barlow", folder / "left", leave_at=leaving)
+    yield both("resumed", "barlow", folder / "left")
+    yield both("smooth", "properties")
+    yield both("smooth left", "properties", folder / "smooth", leave_at=leaving)
+    if ranks.rank == 0:
+        shutil.copy(folder / "smooth", folder / "left by two")
+    yield both("smooth resumed", "properties", folder / "smooth")
+    yield both("other seeds", "barlow", seed=ranks.rank)
 
 
 def main():
-    structures = [s for s in load_prototypes(return_X_y=True)[0] if 2 <= len(s) <= 8][:N]
-    with distributed() as ranks:
-        result = {"size": ranks.size, "agreement": [*agreement(structures, ranks)]}
-    if ranks.rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(result))
+    folder = Path(sys.argv[1])
+    structures = [s for s in load_prototypes(return_X_y=True)[0] if 2 <= len(s) <= 8]
+    with distributed() as ranks, training_as(ranks):  # for what is gathered; runs find out for themselves
+        result = {
+            "agreement": [*agreement(structures[:N], ranks)],
+            **dict(pretraining(structures[:40], ranks, folder)),
+        }
+    if ranks.rank == 0:  # alone from here on
+        result["alone"] = run(structures[:40], "properties")
+        result["alone, left by two"] = run(structures[:40], "properties", folder / "left by two")
+        (folder / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
