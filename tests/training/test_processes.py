@@ -193,7 +193,10 @@ def test_more_processes_than_crystals(real_graphs):
         "max_epochs": 1, "batch_size": 8, "learning_rate": 0.1, "weight_decay": 0.0, "gradient_clip": None,
         "device": "cpu", "precision": "highest", "seed": 0,
     }  # fmt: skip
-    with training_as(Ranks(0, 9)), pytest.raises(ProcessError, match=r"9 processes share every batch.*batch_size has 8"):
+    with (
+        training_as(Ranks(0, 9)),
+        pytest.raises(ProcessError, match=r"9 processes share .* batch_size has 8"),
+    ):
         fit_network(PretrainingNet, torch.nn.Linear(1, 1), dataset, None, **settings)
     settings["batch_size"] = 128
     with training_as(Ranks(0, 16)), pytest.raises(ProcessError, match="the training set has 12"):
