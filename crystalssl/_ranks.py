@@ -57,14 +57,20 @@ class Ranks:
             If another process has ended, or does not answer.
         """
         if self.size > 1:
-            try:
+            with self.answered():
                 distributed.all_reduce(x, group=self.group)
-            except RuntimeError as error:
-                raise ProcessError(
-                    f"process {self.rank} of {self.size} waits for the others in vain: one of them has ended, or hangs "
-                    f"({error}); torchrun names it below. The same command goes on from the last checkpoint"
-                ) from error
         return x
+
+    @contextlib.contextmanager
+    def answered(self) -> Iterator[None]:
+        """Say what it means if the other processes do not answer a message within a block."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise ProcessError(
+                f"process {self.rank} of {self.size} waits for the others in vain: one of them has ended, or hangs "
+                f"({error}); torchrun names it below. The same command goes on from the last checkpoint"
+            ) from error
 
 
 ALONE = Ranks()

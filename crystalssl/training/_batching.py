@@ -199,10 +199,9 @@ class BatchIterator:
 
     def __len__(self) -> int:
         n_batches, rest = divmod(len(self.dataset), self.batch_size)
-        smallest = self.share[1]  # every process needs a crystal
-        if self.shuffle:
-            smallest = max(smallest, 2)
-        return max(n_batches + (rest >= smallest), 1)
+        # Every process needs a crystal, and batch normalisation another one, unless there is nothing else.
+        smallest = max(self.share[1], 2 if self.shuffle and n_batches else 1)
+        return n_batches + (rest >= smallest)
 
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices

@@ -90,7 +90,7 @@ class WarmupCosine(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Record the rate that the epoch ended with."""
-        net.history.record("learning_rate", net.optimizer_.param_groups[-1]["lr"])
+        net.history.record("learning_rate", self.peaks_[-1] * self.factor(len(net.history) * self.n_batches - 1))
 
 
 class FinalWeights(Callback):

@@ -131,7 +131,8 @@ def _listed(versions: dict[str, str]) -> str:
 def _from_all(value: Any) -> list[Any]:
     values = [value] * _job.size
     if _job.size > 1:
-        dist.all_gather_object(values, value)
+        with _job.answered():
+            dist.all_gather_object(values, value)
     return values
 
 
@@ -140,7 +141,8 @@ def from_first(value: Any) -> Any:
     if _ranks.current_ranks().size == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    with _job.answered():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
