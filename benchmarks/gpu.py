@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py --output gpu.json             # all encoders, within a minute
     python benchmarks/gpu.py --output gpu.json --seconds 150 --encoders gatedgcn alignn
+    python benchmarks/gpu.py --docs                        # nothing is measured: docs/scaling.md from results/gpu.json
     pytest -q -n 0 -k "cuda or gpu" tests                  # the tests that need a GPU
 
 The crystals ship with the package, so that nothing else has to be on the machine: the structure prototypes, of twelve
@@ -40,6 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from _speed.results import replace_between
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
@@ -49,6 +51,7 @@ from crystalssl.encoders import ENCODERS
 from crystalssl.training import BatchIterator, CrystalDataset, collate
 from crystalssl.training._precision import PRECISIONS, matmul_precision
 
+RESULT = Path(__file__).parent / "results" / "gpu.json"
 MODES = ("highest", "plain", "bf16", "high")
 BATCHES = 4  # per pass
 ROUNDS = 3  # the first of which does not count
@@ -195,9 +198,37 @@ def measure(name: str, structures: list[Any], options: argparse.Namespace, until
     yield {"encoder": name, "mode": options.modes[0], **found}
 
 
+def report(measured: dict[str, Any]) -> str:
+    """Return what was measured as a Markdown table, in thousands of crystals per second."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in measured["rows"]:
+        name, mode = row["encoder"], row["mode"]
+        if "largest_batch" in row:
+            more = "" if row["largest_is_bound"] else "≥ "
+            rows[name]["largest"] = f"{more}{row['largest_batch']:,} ({row['largest_bytes'] / 2**30:.0f} GiB)"
+        elif "train" in row:
+            rows.setdefault(name, {})[mode] = row
+    header = ["encoder", "training", "sent from pinned memory", "batches on the card", "the same, plain layers",
+              "the same, bf16", "embedding", "batches on the card", "largest batch"]  # fmt: skip
+    table = [header, ["---"] * len(header)]
+    for name, found in rows.items():
+        cells = [
+            ("highest", "train"), ("highest", "train_pinned"), ("highest", "train_ready"), ("plain", "train_ready"),
+            ("bf16", "train_ready"), ("highest", "embed"), ("highest", "embed_ready"),
+        ]  # fmt: skip
+        numbers = [f"{found[mode][key] / 1000:.1f}" if mode in found else "–" for mode, key in cells]
+        table.append([name, *numbers, found.get("largest", "–")])
+    versions = measured["versions"]
+    first = measured["rows"][0]
+    place = f"{measured['device']}, torch {versions['torch']}, batches of {first['batch_size']}"
+    lines = ["| " + " | ".join(line) + " |" for line in table]
+    return f"Thousands of crystals per second; {place}.\n\n" + "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="JSON file, written anew after every encoder")
+    parser.add_argument("--output", type=Path, default=RESULT, help="JSON file, written anew after every encoder")
+    parser.add_argument("--docs", action="store_true", help="measure nothing, and write docs/scaling.md")
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=list(ENCODERS))
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--batch-size", type=int, default=512)
@@ -205,11 +236,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=55, help="of all encoders together (default: %(default)s)")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu only shows that the script runs")
     options = parser.parse_args()
+    if options.docs:
+        page = RESULT.parents[2] / "docs" / "scaling.md"
+        text = report(json.loads(options.output.read_text()))
+        page.write_text(replace_between(page.read_text(), "benchmarks/gpu.py", text))
+        return
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("There is no GPU here; --device cpu shows that the script runs.")
     started = time.perf_counter()
     cuda = options.device == "cuda"
-    report: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "device_bytes": torch.cuda.get_device_properties(0).total_memory if cuda else 0,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "crystalssl": __version__},
@@ -220,10 +256,10 @@ def main() -> None:
         left = options.seconds - (time.perf_counter() - started)
         until = time.perf_counter() + left / (len(options.encoders) - number)
         for row in measure(name, structures, options, until):
-            report["rows"].append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
-            print(json.dumps(report["rows"][-1]), flush=True)
-        report["seconds"] = round(time.perf_counter() - started, 1)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+            measured["rows"].append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
+            print(json.dumps(measured["rows"][-1]), flush=True)
+        measured["seconds"] = round(time.perf_counter() - started, 1)
+        options.output.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

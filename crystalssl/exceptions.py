@@ -15,6 +15,7 @@ __all__ = [
     "NotRegisteredError",
     "PluginError",
     "PluginWarning",
+    "ProcessError",
     "RecipeMismatchError",
     "RecordError",
     "ResultsError",
@@ -93,6 +94,10 @@ class NotRegisteredError(CrystalSSLError, KeyError):
 
 class PluginError(CrystalSSLError, ImportError):
     """An installed package declares an encoder, a pretext task or an augmentation that cannot be imported or used."""
+
+
+class ProcessError(CrystalSSLError, RuntimeError):
+    """Processes that are to train one network together cannot: they differ, or one has ended."""
 
 
 class NonFiniteError(CrystalSSLError, FloatingPointError):

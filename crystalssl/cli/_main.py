@@ -48,7 +48,7 @@ class _Group(click.Group):
                 note = f" {error}" if isinstance(error, Interrupted) else ""
                 start = "\n" if sys.stderr.isatty() else ""  # below a bar of progress
                 click.echo(f"{start}Interrupted.{note}", err=True)
-                ctx.exit(INTERRUPTED)
+                ctx.exit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
             except Exception as error:
                 if state.get("debug"):
                     raise

@@ -135,14 +135,14 @@ class Failures(contextlib.AbstractContextManager):
         if self.path is not None and not self.count and error[0] is None:
             _remove_former(self.path)
 
-    def exit(self, ctx: click.Context) -> None:
+    def exit(self, ctx: click.Context, status: int = FAILED_RECORDS) -> None:
         """End the command with a status that tells of failed records, if there are any."""
         if not self.count:
             return
         where = "" if self.path is None else f"; see {self.path}"
         records = "1 record" if self.count == 1 else f"{self.count} records"
         click.echo(f"{records} could not be used{where}", err=True)
-        ctx.exit(FAILED_RECORDS)
+        ctx.exit(status)
 
 
 def _failed_path(output: str) -> Path:

@@ -22,6 +22,7 @@ from crystalssl.estimators._plain_state import PlainState
 from crystalssl.estimators._pretraining_parameters import PretrainingParameters
 from crystalssl.pretext import PretextTask, resolve_task
 from crystalssl.training import CrystalDataset, load_encoder, pretrain
+from crystalssl.training._jobs import job
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import key_of, make_task
@@ -175,6 +176,8 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         }
         memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
         cached = check_memory(memory).cache(pretrain, ignore=["task", "checkpoint", "verbose"])
+        if job().size > 1:  # one process may have it in its cache, and another may not
+            cached = pretrain
         weights, history = cached(
             task,
             graphs,

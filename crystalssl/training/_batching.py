@@ -12,6 +12,7 @@ from torch_geometric.data import Batch
 
 from crystalssl.graphs import CrystalGraphs, GraphRecipe, cell_features
 from crystalssl.graphs._ragged import concatenate_ranges
+from crystalssl.training._sharing import balanced
 
 __all__ = ["BatchIterator", "CrystalDataset", "collate"]
 
@@ -93,6 +94,12 @@ def _edge_weights(distances: np.ndarray, centers: np.ndarray, edge_ptr: np.ndarr
     return inside**2 * (3 - 2 * inside)
 
 
+def n_edges_of(graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
+    """Return how many edges some crystals have."""
+    first, last = graphs.atom_offsets[indices], graphs.atom_offsets[indices + 1]
+    return graphs.edge_offsets[last] - graphs.edge_offsets[first]
+
+
 class CrystalDataset(Dataset):
     """Some rows of a store of graphs, with their targets.
 
@@ -166,7 +173,13 @@ class BatchIterator:
         What the order is drawn from, on the CPU; None is torch's global generator, which all threads share.
     with_cell : bool, default=False
         Whether batches have the features of the cells.
+    share : tuple of int, default=(0, 1)
+        Which of how many processes this is. Each gets some crystals of every batch, all together as many edges as each
+        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``n_together``.
     """
+
+    skip = 0
+    """Batches at the beginning of the next pass that are left out, for they were had before."""
 
     def __init__(
         self,
@@ -175,8 +188,10 @@ class BatchIterator:
         shuffle: bool = False,
         generator: torch.Generator | None = None,
         with_cell: bool = False,
+        share: tuple[int, int] = (0, 1),
     ):
         self.with_cell = with_cell
+        self.share = share
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -184,15 +199,23 @@ class BatchIterator:
 
     def __len__(self) -> int:
         n_batches, rest = divmod(len(self.dataset), self.batch_size)
-        return n_batches + bool(rest > (1 if self.shuffle and n_batches else 0))
+        # Every process needs a crystal, and batch normalisation another one, unless there is nothing else.
+        smallest = max(self.share[1], 2 if self.shuffle and n_batches else 1)
+        return n_batches + (rest >= smallest)
 
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices
         if self.shuffle:
             indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
-        for i in range(len(self)):
-            rows = indices[i * self.batch_size : (i + 1) * self.batch_size]
+        n_batches, start, self.skip = len(self), self.skip, 0
+        for i in range(start, n_batches):
+            whole = not self.shuffle and i + 1 == n_batches  # the last one takes the rest, however small
+            rows = indices[i * self.batch_size : None if whole else (i + 1) * self.batch_size]
+            n_together = len(rows)
+            if self.share[1] > 1:
+                rows = rows[balanced(n_edges_of(self.dataset.graphs, rows), self.share[1])[self.share[0]]]
             batch = collate(self.dataset.graphs, rows)
+            batch.n_together = n_together
             batch.y = torch.from_numpy(self.dataset.y[rows])
             batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
             if self.dataset.atom_y is not None:

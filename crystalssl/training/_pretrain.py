@@ -16,6 +16,7 @@ from crystalssl.pretext._labels import Labels
 from crystalssl.training._batching import CrystalDataset
 from crystalssl.training._callbacks import Checkpoint
 from crystalssl.training._fit import epochs_of, fit_network
+from crystalssl.training._jobs import job, training_together
 from crystalssl.training._net import PretrainingNet
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import state_as_numpy
@@ -154,21 +155,21 @@ def pretrain(
         "gradient_clip": gradient_clip,
         "precision": precision,
     }
-    resume = None
-    if checkpoint is not None:
-        run = [graphs, y, key, *settings.values(), validation_fraction, seed]
-        resume = Checkpoint(checkpoint, run=joblib.hash(run))
-    net = fit_network(
-        PretrainingNet,
-        task,
-        dataset,
-        valid,
-        **settings,
-        device=device,
-        seed=derive_seed(seed, 2),
-        checkpoint=resume,
-        description=f"pretraining ({task.name})" if verbose else None,
-    )
+    run = ""
+    if checkpoint is not None or job().size > 1:
+        run = joblib.hash([graphs, y, key, *settings.values(), validation_fraction, seed])
+    with training_together(run) as ranks:
+        net = fit_network(
+            PretrainingNet,
+            task,
+            dataset,
+            valid,
+            **settings,
+            device=device,
+            seed=derive_seed(seed, 2),
+            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, run=run),
+            description=f"pretraining ({task.name})" if verbose and ranks.rank == 0 else None,
+        )
     return state_as_numpy(net.module_.encoder), epochs_of(net)
 
 
