@@ -213,11 +213,14 @@ class Checkpoint(Callback):
         The file.
     run : str
         Identifies corpus and settings. A checkpoint of another run is refused.
+    corpus : str or None, default=None
+        Identifies the corpus alone, to say what is other.
     """
 
-    def __init__(self, path: str | os.PathLike, run: str):
+    def __init__(self, path: str | os.PathLike, run: str, corpus: str | None = None):
         self.path = path
         self.run = run
+        self.corpus = corpus
 
     def _parts(self, net) -> dict[str, dict[str, Tensor]]:
         final = net.final_weights
@@ -242,7 +245,8 @@ class Checkpoint(Callback):
             for name, tensor in named.items()
         }
         history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in net.history]
-        state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_]}
+        best = [final.best_loss_, final.best_epoch_]
+        state = {"run": self.run, "corpus": self.corpus, "history": history, "best": best}
         write_checkpoint(Path(self.path), tensors, state)
 
     def on_train_begin(self, net, **kwargs):
@@ -252,10 +256,10 @@ class Checkpoint(Callback):
             return
         tensors, state = found
         if state["run"] != self.run:
-            raise WeightsError(
-                f"{self.path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
-                "another file"
-            )
+            what = "with another corpus or other settings"
+            if state.get("corpus") not in (None, self.corpus):
+                what = "on another corpus: the crystals have changed since it was written, or are not the same"
+            raise WeightsError(f"{self.path} belongs to a run {what}; delete it to start anew, or name another file")
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)

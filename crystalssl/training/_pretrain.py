@@ -10,7 +10,7 @@ import torch
 
 from crystalssl._config import construct, source_of, to_json
 from crystalssl.encoders import Encoder
-from crystalssl.graphs import CrystalGraphs
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs
 from crystalssl.pretext import PretextTask
 from crystalssl.pretext._labels import Labels
 from crystalssl.training._batching import CrystalDataset
@@ -85,7 +85,7 @@ def key_of(task: PretextTask, encoder_state: dict[str, np.ndarray] | None) -> li
 
 def pretrain(
     task: PretextTask,
-    graphs: CrystalGraphs,
+    graphs: CrystalGraphs | CrystalCorpus,
     y: np.ndarray | Labels | None,
     *,
     key: list[Any],
@@ -110,7 +110,7 @@ def pretrain(
     ----------
     task : PretextTask
         As made by :func:`make_task`.
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
         The corpus.
     y : ndarray of shape (n_crystals, n_labels), Labels or None
         Labels as encoded by the task, for the methods that take them.
@@ -156,8 +156,13 @@ def pretrain(
     }
     resume = None
     if checkpoint is not None:
-        run = [graphs, y, key, *settings.values(), validation_fraction, seed]
-        resume = Checkpoint(checkpoint, run=joblib.hash(run))
+        content: Any = graphs
+        if isinstance(graphs, CrystalCorpus):  # told by its content, not by its path
+            content, corpus = graphs.key, graphs.fingerprint
+        else:
+            corpus = joblib.hash(graphs)
+        run = [content, y, key, *settings.values(), validation_fraction, seed]
+        resume = Checkpoint(checkpoint, run=joblib.hash(run), corpus=corpus)
     net = fit_network(
         PretrainingNet,
         task,
