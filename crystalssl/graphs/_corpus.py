@@ -233,9 +233,12 @@ class CrystalCorpus(Sequence):
 
     @property
     def atom_offsets(self) -> np.ndarray:
-        """As of `CrystalGraphs`, of shape (n_crystals + 1,). The shards are read for it, once."""
-        n_atoms = self._shards.n_atoms
-        return offsets_of(n_atoms if self._rows is None else n_atoms[self._rows])
+        """As of `CrystalGraphs`, of shape (n_crystals + 1,). Two columns are read for it, once."""
+        return offsets_of(self._shards.counts[self._rows_of(np.arange(len(self))), 0])
+
+    def n_edges_of(self, indices: np.ndarray) -> np.ndarray:
+        """Return how many edges some crystals have, of shape (n_indices,)."""
+        return self._shards.counts[self._rows_of(indices), 1]
 
     # ------------------------------------------------------------------ records
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from crystalssl.exceptions import DatasetError
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
-from crystalssl.graphs._manifest import RECORDS, Shard, part_name, read_manifest, write_manifest
+from crystalssl.graphs._manifest import RECORDS, Shard, is_corpus, part_name, read_manifest, write_manifest
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._storage import read_meta, save_columns
 
@@ -49,6 +49,8 @@ class CorpusWriter:
     ------
     DatasetError
         If the part was begun with another recipe or other settings.
+    FileExistsError
+        If the folder holds other things.
 
     Examples
     --------
@@ -71,6 +73,8 @@ class CorpusWriter:
         self.recipe = encoder if isinstance(encoder, GraphRecipe) else RECIPES.of(encoder)
         self._settings = hashlib.sha256(settings.encode()).hexdigest()
         self._shards: list[Shard] = []
+        if os.path.lexists(self.folder) and not is_corpus(self.folder) and any(self.folder.iterdir()):
+            raise FileExistsError(f"{self.folder} exists and is not a corpus; choose another name")
         place = self.folder / self._name
         while (shard := place / f"{len(self._shards):06d}").exists():
             self._shards.append(self._found(shard))

@@ -16,7 +16,17 @@ from crystalssl.exceptions import DatasetError, RecipeMismatchError
 from crystalssl.graphs._recipe import GraphRecipe
 from crystalssl.graphs._storage import COLUMNS_FILE
 
-__all__ = ["RECORDS", "Manifest", "Shard", "is_corpus", "part_name", "read_manifests", "write_manifest"]
+__all__ = [
+    "RECORDS",
+    "Manifest",
+    "Shard",
+    "is_corpus",
+    "part_name",
+    "read_manifest",
+    "read_manifests",
+    "unfinished_parts",
+    "write_manifest",
+]
 
 RECORDS, _MANIFEST = "records.json", "manifest.json"
 _FORMAT = 1
@@ -131,6 +141,19 @@ def is_corpus(folder: str | os.PathLike) -> bool:
         return False
 
 
+def unfinished_parts(folder: str | os.PathLike) -> list[str]:
+    """Return the names of the parts of a corpus that are not finished, or not begun."""
+    wanted, _ = _parts(folder)
+    return [name for name in wanted if not os.path.lexists(Path(folder, name, _MANIFEST))]
+
+
+def _parts(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
+    """Return the names that the parts of a corpus should have, and those that they have."""
+    found = [match for name in sorted(os.listdir(folder)) if (match := _PART.fullmatch(name))]
+    n_parts = max((int(match[2]) for match in found), default=0)
+    return [part_name(part, n_parts) for part in range(n_parts)], [match[0] for match in found]
+
+
 def read_manifests(folder: Path) -> list[Manifest]:
     """Return the manifests of all parts of a corpus, in order.
 
@@ -142,14 +165,12 @@ def read_manifests(folder: Path) -> list[Manifest]:
         If the recipes differ.
     """
     try:
-        names = sorted(name for name in os.listdir(folder) if _PART.fullmatch(name))
+        wanted, names = _parts(folder)
     except (OSError, ValueError) as error:
         raise DatasetError(f"the corpus {folder} cannot be read ({error}); name another folder") from error
     if not names:
         raise DatasetError(f"{folder} is not a corpus: it has no part; write one with crystalssl.io.write_corpus")
-    numbers = [tuple(map(int, match.groups())) for name in names if (match := _PART.fullmatch(name))]
-    n_parts = max(n for _, n in numbers)
-    wanted = [part_name(part, n_parts) for part in range(n_parts)]
+    n_parts = len(wanted)
     found = {name: read_manifest(folder / name) for name in names if name in wanted}
     if surplus := [name for name in names if name not in wanted]:
         raise DatasetError(f"the corpus {folder} was written in {n_parts} parts, but holds {surplus[0]} too; delete it")

@@ -14,7 +14,7 @@ from crystalssl.exceptions import DatasetError
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._manifest import Manifest
 from crystalssl.graphs._ragged import offsets_of
-from crystalssl.graphs._storage import read_meta
+from crystalssl.graphs._storage import read_counts, read_meta
 
 __all__ = ["Shards"]
 
@@ -45,16 +45,18 @@ class Shards:
         self.fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         self._open: dict[int, CrystalGraphs] = {}  # the one that was needed last comes last
         self._lock = threading.RLock()
-        self._n_atoms: np.ndarray | None = None
+        self._counts: np.ndarray | None = None
 
     @property
-    def n_atoms(self) -> np.ndarray:
-        """Number of atoms of each crystal, of shape (n_crystals,). All shards are read for it, once."""
+    def counts(self) -> np.ndarray:
+        """Numbers of atoms and of edges of each crystal, of shape (n_crystals, 2). Two small columns are read, once."""
         with self._lock:
-            if self._n_atoms is None:
-                parts = [np.diff(self.read(number).atom_offsets) for number in range(len(self.shards))]
-                self._n_atoms = np.concatenate([np.empty(0, np.int64), *parts])
-            return self._n_atoms
+            if self._counts is None:
+                counts = np.empty((self.n_crystals, 2), np.int64)
+                for shard, start in zip(self.shards, self.starts.tolist(), strict=False):
+                    counts[start : start + shard.n_crystals] = read_counts(self.folder / shard.name)
+                self._counts = counts
+            return self._counts
 
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the number of the shard of each crystal, and its position in the shard."""

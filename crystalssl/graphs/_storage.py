@@ -17,7 +17,7 @@ from crystalssl.exceptions import DatasetError
 from crystalssl.graphs._packing import PACKED, pack, unpack
 from crystalssl.graphs._recipe import GraphRecipe
 
-__all__ = ["COLUMNS_FILE", "is_stored", "load_columns", "read_meta", "save_columns"]
+__all__ = ["COLUMNS_FILE", "is_stored", "load_columns", "read_counts", "read_meta", "save_columns"]
 
 _FORMAT = 3  # 2 had a .npy file for each column, of which each took a descriptor while it was mapped
 _PACKED_FORMAT = 4
@@ -164,6 +164,17 @@ def _map_packed(folder: Path, dtypes: Mapping[str, Any], recipe: dict[str, Any])
         if packed[name].dtype != dtype and packed[name].dtype.kind != dtype:
             raise ValueError(f"{name} holds {packed[name].dtype}, expected {dtype}")
     return unpack(packed), digest
+
+
+def read_counts(folder: Path) -> np.ndarray:
+    """Return how many atoms and edges each crystal of a packed folder has, of shape (n_crystals, 2)."""
+    try:
+        columns, _ = _map(folder, dict.fromkeys(("n_atoms", "n_neighbors")), {})
+        n_atoms, n_neighbors = columns["n_atoms"].astype(np.int64), columns["n_neighbors"].astype(np.int64)
+        n_edges = np.add.reduceat(n_neighbors, np.cumsum(n_atoms) - n_atoms)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DatasetError(f"{folder} is not a complete folder of CrystalGraphs: {error}") from error
+    return np.stack([n_atoms, n_edges], axis=1)
 
 
 def _map_format_2(folder: Path, dtypes: Mapping[str, Any], recipe: dict[str, Any]) -> _Columns:

@@ -76,7 +76,9 @@ def test_rows_are_those_of_graphs_in_memory(corpus, real_graphs, key):
     assert isinstance(part, CrystalCorpus)
     assert_same(part.to_graphs(), real_graphs[key])
     assert_same(part[::-1].to_graphs(), real_graphs[key][::-1])
-    assert np.array_equal(part.atom_offsets, real_graphs[key].atom_offsets)
+    graphs = real_graphs[key]
+    assert np.array_equal(part.atom_offsets, graphs.atom_offsets)
+    assert np.array_equal(part.n_edges_of(np.arange(len(graphs))), np.diff(graphs.edge_offsets[graphs.atom_offsets]))
     assert part.ids.tolist() == [f"c{row}" for row in np.arange(100)[key]]
 
 
