@@ -35,11 +35,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _common import Results, data_file, machine, make_parser
+from _common import ROOT, Results, data_file, machine, make_parser, markdown
+from _speed.results import replace_between
 from scaling import MIB, Peak
 
-KEYS = ["task", "crystals", "most_atoms", "threads"]
-SEEDS = range(4)
+KEYS = ["task", "crystals", "most_atoms", "threads", "figure"]
+SEEDS = range(3)
 
 
 # ---------------------------------------------------------------- crystals
@@ -238,7 +239,7 @@ def shuffle(options: argparse.Namespace) -> dict[str, Any]:
     from crystalssl.graphs import CorpusWriter
     from crystalssl.io import read_crystals
 
-    n_crystals = min(options.crystals, 16_384)
+    n_crystals = min(options.crystals, 8192)
     table = pq.read_table(options.table).slice(0, n_crystals)
     formulas = np.array(table["chemical_formula_reduced"].to_pylist())
     data = read_crystals(table, as_graphs=True, encoder="cgcnn", on_error="report", verbose=0)
@@ -250,7 +251,7 @@ def shuffle(options: argparse.Namespace) -> dict[str, Any]:
         for start in range(0, len(graphs), size):
             writer.write(graphs[start : start + size])
     row: dict[str, Any] = {}
-    for method in ("barlow", "mask"):
+    for method in ("barlow",):
         losses = {
             name: [_loss(method, CrystalCorpus.load(folder, buffer_size=buffer), seed) for seed in SEEDS]
             for name, buffer in (("all", n_crystals), ("eighth", n_crystals // 8), ("shard", 1))
@@ -274,6 +275,49 @@ def _loss(method: str, corpus: Any, seed: int) -> float:
     return model.fit(corpus).history_[-1]["valid_loss"]
 
 
+def screen(options: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds of `crystalssl screen` on some of the crystals, and of its parts alone."""
+    from click.testing import CliRunner
+
+    from crystalssl import CrystalSSLRegressor
+    from crystalssl.cli import cli
+    from crystalssl.datasets import load_prototypes
+    from crystalssl.io import iter_crystals
+
+    size = min(options.crystals, options.screened)
+    table, model, out = (options.folder / name for name in (f"screened-{size}.parquet", "model", "predictions"))
+    make_table(options.source, table, size, options.most_atoms)
+    for folder in (model, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    X, y = load_prototypes(return_X_y=True)
+    CrystalSSLRegressor(max_epochs=1, ensemble_size=2, random_state=0).fit(X, y).save(model)
+
+    def cpu(work: Callable[[], Any]) -> tuple[float, float, Any]:
+        started, busy = time.perf_counter(), time.process_time()
+        result = work()
+        return time.process_time() - busy, time.perf_counter() - started, result
+
+    def read(**how: Any) -> int:
+        return sum(len(chunk) for chunk in iter_crystals(table, as_graphs=True, on_error="report", verbose=0, **how))
+
+    def run() -> Any:
+        command = ["screen", model, table, "--top", "20", "--domain", "--all", out, "-o", out.with_suffix(".csv"), "-q"]
+        return CliRunner().invoke(cli, [*map(str, command)])
+
+    read()  # what is imported is there
+    rows, _, _ = cpu(lambda: read(chunks=slice(10**9, None)))
+    graphs, _, n_crystals = cpu(read)
+    with Peak() as peak:
+        whole, seconds, result = cpu(run)
+    if result.exit_code not in (0, 3):
+        raise result.exception or RuntimeError(result.output)
+    again, _, _ = cpu(run)
+    return {
+        "screened": n_crystals, "cpu_seconds": whole, "seconds": seconds, "reading": rows, "graphs": graphs - rows,
+        "network": whole - graphs, "peak_mib": peak.grown / MIB, "again": again,
+    }  # fmt: skip
+
+
 TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "columns": columns,
     "build": build,
@@ -281,6 +325,7 @@ TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "train": train,
     "whole": whole,
     "shuffle": shuffle,
+    "screen": screen,
 }
 
 
@@ -288,7 +333,111 @@ TASKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def report(rows: pd.DataFrame) -> str:
-    return rows.to_string()
+    """Return tables of what was measured last of each task."""
+    found: dict[str, dict[str, float]] = {}
+    sizes: dict[str, pd.Series] = {}
+    for _, row in rows.iterrows():
+        found.setdefault(row["task"], {})[row["figure"]] = float(row["value"])
+        sizes[row["task"]] = row
+    parts = [_of_columns(found["columns"])] if "columns" in found else []
+    lines = []
+    for task, describe in DESCRIPTIONS.items():
+        if task in found:
+            of = sizes[task]
+            cells = f"{int(of['crystals']):,} of at most {of['most_atoms']} atoms"
+            lines += [[text, value, cells] for text, value in describe(found[task])]
+    if lines:
+        parts.append(markdown(["", "", "crystals"], lines))
+    loads = [figures["load average"] for figures in found.values()]
+    if loads:
+        parts.append(
+            f"{', '.join(sorted(set(rows['machine'])))}, one thread; load average {min(loads):.0f} to "
+            f"{max(loads):.0f}, so that times on the clock say little. CPU seconds and ratios are of one process."
+        )
+    return "\n\n".join(parts)
+
+
+def _of_columns(figures: dict[str, float]) -> str:
+    names = {
+        "atom_offsets": "n_atoms",
+        "edge_offsets": "n_neighbors",
+        "images": "image_numbers",
+        "distances": "corrections",
+    }
+    plain = {name.split()[1]: value for name, value in figures.items() if name.startswith("plain ")}
+    packed = {name.split()[1]: value for name, value in figures.items() if name.startswith("packed ")}
+    packed["image_numbers"] += packed.pop("images")
+    packed["corrections"] += packed.pop("corrected")
+    lines = [[f"`{name}`", f"{value:,.0f}", f"{packed[names.get(name, name)]:,.0f}"] for name, value in plain.items()]
+    lines.append(["all", f"{sum(plain.values()):,.0f}", f"{sum(packed.values()):,.0f}"])
+    return (
+        f"Bytes per crystal of {figures['atoms']:.1f} atoms and {figures['edges']:.0f} edges, the mean of the 28,801 "
+        "of mp_pretrain.parquet, for GatedGCN:\n\n" + markdown(["column", "plain", "packed"], lines)
+    )
+
+
+def _build(f: dict[str, float]) -> list[tuple[str, str]]:
+    return [
+        ("build: CPU seconds", f"{f['cpu_seconds']:.0f}"),
+        ("build: memory on top", f"{f['peak_mib']:.0f} MiB"),
+        (f"bytes on the disk per crystal of {f['atoms']:.1f} atoms, for CGCNN", f"{f['bytes_per_crystal']:.0f}"),
+    ]
+
+
+def _open(f: dict[str, float]) -> list[tuple[str, str]]:
+    return [("from the path to the first batch, median of 5", f"{f['seconds']:.1f} s")]
+
+
+def _train(f: dict[str, float]) -> list[tuple[str, str]]:
+    part = f"{f['part']:,.0f} of them"
+    return [
+        (f"Barlow Twins with CGCNN on {part}: throughput, in memory = 100 %", f"{100 * f['throughput']:.0f} %"),
+        ("the same: CPU seconds, in memory = 100 %", f"{100 * f['cpu']:.0f} %"),
+        ("the same: time waiting for batches, corpus", f"{100 * f['corpus_waiting']:.1f} %"),
+        ("the same: time waiting for batches, in memory", f"{100 * f['memory_waiting']:.1f} %"),
+    ]
+
+
+def _whole(f: dict[str, float]) -> list[tuple[str, str]]:
+    return [
+        ("an epoch on all: memory on top", f"{f['peak_mib']:.0f} MiB"),
+        ("an epoch on all: memory of the process", f"{f['process_mib']:.0f} MiB"),
+        ("an epoch on all: time waiting for batches", f"{100 * f['waiting']:.1f} %"),
+    ]
+
+
+def _shuffle(f: dict[str, float]) -> list[tuple[str, str]]:
+    change = "validation loss, sorted corpus, buffer of {}, against all shuffled (" + f"{len(SEEDS)} seeds)"
+    lines = [
+        (
+            "validation loss of Barlow Twins after 2 epochs, all shuffled; deviation over seeds",
+            f"{f['barlow all']:.2f} ± {f['barlow sd']:.2f}",
+        )
+    ]
+    for name, said in (("eighth", "an eighth"), ("shard", "one shard of 64")):
+        lines.append((change.format(said), f"{f[f'barlow {name} change']:+.2f} ± {f[f'barlow {name} error']:.2f}"))
+    return lines
+
+
+def _screen(f: dict[str, float]) -> list[tuple[str, str]]:
+    total = f["cpu_seconds"]
+    shares = ", ".join(f"{name} {100 * f[name] / total:.0f} %" for name in ("reading", "graphs", "network"))
+    return [
+        (f"screen with domain, {f['screened']:,.0f} of them: crystals per CPU second", f"{f['screened'] / total:.0f}"),
+        ("screen: how that divides", shares),
+        ("screen: memory on top", f"{f['peak_mib']:.0f} MiB"),
+        ("screen: CPU seconds of a second run, which predicts nothing", f"{f['again']:.1f}"),
+    ]
+
+
+DESCRIPTIONS: dict[str, Callable[[dict[str, float]], list[tuple[str, str]]]] = {
+    "build": _build,
+    "open": _open,
+    "train": _train,
+    "whole": _whole,
+    "shuffle": _shuffle,
+    "screen": _screen,
+}
 
 
 def main() -> None:
@@ -298,6 +447,7 @@ def main() -> None:
     parser.add_argument("--crystals", type=int, default=1_000_000)
     parser.add_argument("--most-atoms", type=int, default=8, help="of a cell (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument("--screened", type=int, default=100_000, help="crystals of screen (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of train (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--docs", action="store_true", help="write docs/corpora.md")
@@ -310,7 +460,7 @@ def main() -> None:
     if options.case is not None:
         torch.set_num_threads(options.threads)
         row = TASKS[options.case](options)
-        print(json.dumps({**row, "machine": machine(), "load_average": os.getloadavg()[0]}))
+        print(json.dumps({**row, "load average": os.getloadavg()[0]}))
         return
     if not options.report:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -318,9 +468,8 @@ def main() -> None:
         make_table(source, options.table, options.crystals, options.most_atoms)
         make_table(source, options.folder / "warm-up.parquet", 256, options.most_atoms)
         for task in options.tasks:
-            case = {name: getattr(options, name) for name in KEYS[1:]}
-            case = {"task": task, **case}
-            if results.has(case):
+            case = {"task": task, **{name: getattr(options, name) for name in KEYS[1:-1]}}
+            if results.has({**case, "figure": "load average"}):
                 continue
             print(f"{case} …", file=sys.stderr, flush=True)
             done = subprocess.run(
@@ -328,10 +477,13 @@ def main() -> None:
             )
             if done.returncode:
                 sys.exit(f"{case} failed with exit status {done.returncode}")
-            for name, value in json.loads(done.stdout.splitlines()[-1]).items():
-                print(task, name, value)
-            results.append({**case, **json.loads(done.stdout.splitlines()[-1])})
-    print(report(results.read()))
+            for figure, value in json.loads(done.stdout.splitlines()[-1]).items():
+                results.append({**case, "figure": figure, "value": value, "machine": machine()})
+    text = report(results.read())
+    print(text)
+    if options.docs:
+        page = ROOT / "docs" / "corpora.md"
+        page.write_text(replace_between(page.read_text(), "benchmarks/corpora.py", text))
 
 
 if __name__ == "__main__":

@@ -208,8 +208,7 @@ def read(paths: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> An
         raise ValueError(str(error).replace("on_error='report'", "--on-error report")) from error
     if data.target is not None:
         values, units = data.target, data.unit if isinstance(data.unit, list) else [data.unit]
-        names, stated = zip(*map(split_unit, data.target_names), strict=True)  # of a column "gap (eV)"
-        units = [unit or other for unit, other in zip(units, stated, strict=True)]
+        names = [split_unit(name)[0] for name in data.target_names]  # of a column "gap (eV)"
         data.target = pd.Series(values, name=names[0]) if values.ndim == 1 else pd.DataFrame(values, columns=[*names])
         data.target.attrs["unit"] = dict(zip(names, units, strict=True))
     return data

@@ -107,6 +107,14 @@ def test_another_source_or_size_does_not_go_on(table, tmp_path, prototypes):
         write(table, tmp_path / "corpus")
 
 
+def test_a_corpus_is_no_source(table, tmp_path):
+    write(table, tmp_path / "corpus")
+    CrystalCorpus.load(tmp_path / "corpus").to_graphs().save(tmp_path / "graphs")
+    for name in ("corpus", "graphs"):
+        with pytest.raises(DatasetError, match="holds graphs that were made before"):
+            read_crystals(tmp_path / name)
+
+
 def test_no_crystals(tmp_path):
     (tmp_path / "bad.cif").write_text("nothing")
     with pytest.raises(ValueError, match="no crystal was written"):
