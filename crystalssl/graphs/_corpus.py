@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ class CrystalCorpus(Sequence):
     recipe : GraphRecipe
         How the graphs were built.
     elements : tuple of int
-        Atomic numbers that occur in the whole corpus, ascending.
+        Atomic numbers that occur, ascending. Those of a part are looked up in its shards.
     folder : Path
         Where it is.
     shards : tuple of int
@@ -122,10 +123,12 @@ class CrystalCorpus(Sequence):
         """How the graphs were built."""
         return self._shards.recipe
 
-    @property
+    @functools.cached_property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that occur in the whole corpus, ascending."""
-        return self._shards.elements
+        """Atomic numbers that occur, ascending. Those of a part are looked up in its shards."""
+        if self._rows is None:
+            return self._shards.elements
+        return tuple(sorted({z for _, part in parts_of(self) for z in part.elements}))
 
     @property
     def folder(self) -> Path:

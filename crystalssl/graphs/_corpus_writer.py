@@ -155,7 +155,8 @@ class CorpusWriter:
             raise ValueError(f"{len(graphs):,} crystals are too many for a shard; write at most {_MOST:,} at a time")
         if len(ids) not in (0, len(graphs)):
             raise ValueError(f"there are {len(ids)} ids, but {len(graphs)} crystals")
-        records = json.dumps({"ids": [*ids], "failed": [[*record] for record in failed]}).encode()
+        said = {"ids": [*map(str, ids)], "failed": [[*record] for record in failed]}
+        records = json.dumps(said, default=str).encode()
         facts = {
             "n_atoms": graphs.n_atoms,
             "n_edges": graphs.n_edges,

@@ -79,6 +79,7 @@ def test_rows_are_those_of_graphs_in_memory(corpus, real_graphs, key):
     graphs = real_graphs[key]
     assert np.array_equal(part.atom_offsets, graphs.atom_offsets)
     assert np.array_equal(part.n_edges_of(np.arange(len(graphs))), np.diff(graphs.edge_offsets[graphs.atom_offsets]))
+    assert part.elements == graphs.elements
     assert part.ids.tolist() == [f"c{row}" for row in np.arange(100)[key]]
 
 
