@@ -41,10 +41,11 @@ if TYPE_CHECKING:
         load,
         skops_trusted_types,
     )
-    from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
+    from crystalssl.graphs import CrystalCorpus, CrystalGraphs, CrystalGraphTransformer, check_structures
 
 __all__ = [
     "LIMITS",
+    "CrystalCorpus",
     "CrystalGraphTransformer",
     "CrystalGraphs",
     "CrystalSSLClassifier",
@@ -70,6 +71,7 @@ __all__ = [
 
 # Public name -> submodule that defines it. Whatever else __all__ lists is itself a submodule.
 _DEFINED_IN = {
+    "CrystalCorpus": "graphs",
     "CrystalGraphTransformer": "graphs",
     "CrystalGraphs": "graphs",
     "CrystalSSLClassifier": "estimators",

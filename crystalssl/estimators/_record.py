@@ -13,6 +13,7 @@ from crystalssl.estimators._network import infer
 from crystalssl.estimators._surroundings import Seeing, Surroundings
 from crystalssl.graphs import CrystalGraphs
 from crystalssl.graphs._cell_features import CELL_FEATURES, atomic_radii
+from crystalssl.graphs._corpus import parts_of
 from crystalssl.training import CrystalDataset, CrystalNet
 
 __all__ = ["GEOMETRY", "Part", "TrainingRecord", "geometry"]
@@ -102,7 +103,12 @@ class TrainingRecord(NamedTuple):
         return cls(
             used,
             labels[used] if labels.ndim == 2 else values,
-            geometry(crystals.graphs[used], crystals.cell_features[used]),
+            np.concatenate(
+                [
+                    geometry(graphs, crystals.cell_features[used[some]])
+                    for some, graphs in parts_of(crystals.graphs, used)
+                ]
+            ),
             surroundings,
             LeftOut(members, outputs, values, distances) if (members >= 0).all() else None,
         )

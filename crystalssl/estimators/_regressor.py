@@ -146,7 +146,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
             that an iterator may yield more than fit into memory.
         return_std : bool, default=False
@@ -202,7 +202,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As for :meth:`predict`.
         coverage : float, default=0.9
             The share, between 0 and 1.
@@ -250,7 +250,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence of crystals, CrystalGraphs, or CrystalCorpus
             As for :meth:`predict`.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
             True values. Of several targets some may be missing, NaN: each target then has the R² of its known values.

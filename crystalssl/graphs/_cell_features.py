@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalssl.graphs._arrays import N_ELEMENTS
+from crystalssl.graphs._corpus import CrystalCorpus, parts_of
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._ragged import concatenate_ranges
 
@@ -31,14 +32,14 @@ _SKEWED = 2.0  # length of a lattice vector times that of its reciprocal; 1 in a
 _CHUNK = 1024  # crystals at once
 
 
-def cell_features(graphs: CrystalGraphs) -> np.ndarray:
+def cell_features(graphs: CrystalGraphs | CrystalCorpus) -> np.ndarray:
     """Return numbers that follow from cell, positions and elements alone, continuous in the positions of all atoms.
 
     They depend on the crystal, not on the cell that describes it; nor on how wide a vacuum is once it is one.
 
     Parameters
     ----------
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
 
     Returns
     -------
@@ -57,6 +58,13 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     >>> cell_features(CrystalGraphTransformer().transform([graphene])).round(2)
     array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
+    rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
+    for some, part in parts_of(graphs):
+        rows[some] = _features_of(part)
+    return rows
+
+
+def _features_of(graphs: CrystalGraphs) -> np.ndarray:
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
     cubes = atomic_radii() ** 3
     for start in range(0, len(graphs), _CHUNK):

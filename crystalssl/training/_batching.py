@@ -10,20 +10,24 @@ import torch
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
-from crystalssl.graphs import CrystalGraphs, GraphRecipe, cell_features
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs, GraphRecipe, cell_features
 from crystalssl.graphs._ragged import concatenate_ranges
+from crystalssl.training._background import in_background
 from crystalssl.training._sharing import balanced
 
-__all__ = ["BatchIterator", "CrystalDataset", "collate"]
+__all__ = ["BatchIterator", "CrystalDataset", "collate", "shuffled"]
+
+_READY = 4096
+"""Crystals in batches of a corpus that may wait to be used, while the next shards are read."""
 
 
-def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
+def collate(graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> Batch:
     """Join some graphs into one PyG `Batch`.
 
     Parameters
     ----------
-    graphs : CrystalGraphs
-        The store to take from; only the rows named by `indices` are touched.
+    graphs : CrystalGraphs or CrystalCorpus
+        The store to take from; only the rows named by `indices` are touched, of a corpus the shards that hold them.
     indices : ndarray of shape (n_crystals,), int
         Which crystals, in which order.
 
@@ -42,6 +46,8 @@ def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
         - ``neighbor_order`` (n_edges,), ``neighbor_ptr`` (n_atoms + 1,): the edges grouped by neighbour, which is what
           the backward pass of a gather sums over.
     """
+    if isinstance(graphs, CrystalCorpus):
+        graphs, indices = graphs.gather(indices)
     n_atoms = np.diff(graphs.atom_offsets)[indices]
     atoms = concatenate_ranges(graphs.atom_offsets[indices], n_atoms)
     first_edge = graphs.edge_offsets[graphs.atom_offsets[indices]]
@@ -74,6 +80,37 @@ def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
     return batch
 
 
+def shuffled(
+    graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray, generator: torch.Generator | None
+) -> np.ndarray:
+    """Return indices in random order, in which those of a corpus come from some of its shards after others.
+
+    A corpus of which all shards are open at a time is in the order that `CrystalGraphs` would be in. Of a larger one as
+    many shards are drawn as may be open, all of their crystals are shuffled, and the next shards are drawn.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs or CrystalCorpus
+        What they are indices of.
+    indices : ndarray of int
+        Some of its rows.
+    generator : torch.Generator or None
+        As in :class:`BatchIterator`.
+    """
+    indices = indices[torch.randperm(len(indices), generator=generator).numpy()]
+    if isinstance(graphs, CrystalGraphs):
+        return indices
+    shards, present = np.unique(graphs.shard_of(indices), return_inverse=True)
+    n_turns = -(-len(shards) // graphs.n_open)
+    if n_turns <= 1:
+        return indices
+    turns = np.empty(len(shards), np.int64)
+    drawn = torch.randperm(len(shards), generator=generator).numpy()
+    for turn, some in enumerate(np.array_split(drawn, n_turns)):
+        turns[some] = turn
+    return indices[np.argsort(turns[present], kind="stable")]
+
+
 def _edge_weights(distances: np.ndarray, centers: np.ndarray, edge_ptr: np.ndarray, recipe: GraphRecipe) -> np.ndarray:
     """Return how far each edge is from being cut off: 1 inside, 0 at the limit, and a smooth step in a shell between.
 
@@ -94,18 +131,12 @@ def _edge_weights(distances: np.ndarray, centers: np.ndarray, edge_ptr: np.ndarr
     return inside**2 * (3 - 2 * inside)
 
 
-def n_edges_of(graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
-    """Return how many edges some crystals have."""
-    first, last = graphs.atom_offsets[indices], graphs.atom_offsets[indices + 1]
-    return graphs.edge_offsets[last] - graphs.edge_offsets[first]
-
-
 class CrystalDataset(Dataset):
     """Some rows of a store of graphs, with their targets.
 
     Parameters
     ----------
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
         Shared, never copied.
     y : ndarray of shape (len(graphs), n_targets), float32, or (len(graphs),), int64, or None, default=None
         Targets of all rows of `graphs`: numbers, or codes of classes.
@@ -119,7 +150,7 @@ class CrystalDataset(Dataset):
 
     def __init__(
         self,
-        graphs: CrystalGraphs,
+        graphs: CrystalGraphs | CrystalCorpus,
         y: np.ndarray | None = None,
         indices: np.ndarray | None = None,
         sample_weight: np.ndarray | None = None,
@@ -158,7 +189,7 @@ class BatchIterator:
 
     The batch has fields ``y`` and ``sample_weight`` beside those of `collate`, ``cell_features`` where they are
     asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate
-    graph by graph.
+    graph by graph. A thread reads the batches of a corpus ahead.
 
     Parameters
     ----------
@@ -206,22 +237,28 @@ class BatchIterator:
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices
         if self.shuffle:
-            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
+            indices = shuffled(self.dataset.graphs, indices, self.generator)
         n_batches, start, self.skip = len(self), self.skip, 0
-        for i in range(start, n_batches):
-            whole = not self.shuffle and i + 1 == n_batches  # the last one takes the rest, however small
-            rows = indices[i * self.batch_size : None if whole else (i + 1) * self.batch_size]
-            n_together = len(rows)
-            if self.share[1] > 1:
-                rows = rows[balanced(n_edges_of(self.dataset.graphs, rows), self.share[1])[self.share[0]]]
-            batch = collate(self.dataset.graphs, rows)
-            batch.n_together = n_together
-            batch.y = torch.from_numpy(self.dataset.y[rows])
-            batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
-            if self.dataset.atom_y is not None:
-                offsets = self.dataset.graphs.atom_offsets
-                atoms = concatenate_ranges(offsets[rows], np.diff(offsets)[rows])
-                batch.atom_y = torch.from_numpy(self.dataset.atom_y[atoms])
-            if self.with_cell:
-                batch.cell_features = torch.from_numpy(self.dataset.cell_features[rows])
-            yield batch, batch.y
+        rows = [indices[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
+        if rows and not self.shuffle:  # the last one takes the rest, however small
+            rows[-1] = indices[(n_batches - 1) * self.batch_size :]
+        batches = (self._batch(part) for part in rows[start:])
+        if isinstance(self.dataset.graphs, CrystalGraphs):
+            return batches
+        return in_background(batches, max(2, _READY // self.batch_size))
+
+    def _batch(self, rows: np.ndarray) -> tuple[Batch, torch.Tensor]:
+        n_together = len(rows)
+        if self.share[1] > 1:
+            rows = rows[balanced(self.dataset.graphs.n_edges_of(rows), self.share[1])[self.share[0]]]
+        batch = collate(self.dataset.graphs, rows)
+        batch.n_together = n_together
+        batch.y = torch.from_numpy(self.dataset.y[rows])
+        batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
+        if self.dataset.atom_y is not None:
+            offsets = self.dataset.graphs.atom_offsets
+            atoms = concatenate_ranges(offsets[rows], np.diff(offsets)[rows])
+            batch.atom_y = torch.from_numpy(self.dataset.atom_y[atoms])
+        if self.with_cell:
+            batch.cell_features = torch.from_numpy(self.dataset.cell_features[rows])
+        return batch, batch.y

@@ -220,14 +220,17 @@ class Checkpoint(Callback):
         The file.
     run : str
         Identifies corpus and settings. A checkpoint of another run is refused.
+    corpus : str or None, default=None
+        Identifies the corpus alone, to say what is other.
     """
 
     _unfinished: list[dict[str, Any]] | None = None  # batches of the epoch that is gone on with
     _states: list[list[Tensor]] | None = None  # and where the generators of each process stood
 
-    def __init__(self, path: str | os.PathLike, run: str):
+    def __init__(self, path: str | os.PathLike, run: str, corpus: str | None = None):
         self.path = path
         self.run = run
+        self.corpus = corpus
 
     def _parts(self, net) -> dict[str, dict[str, Tensor]]:
         final = net.final_weights
@@ -268,7 +271,8 @@ class Checkpoint(Callback):
             epochs = net.history[:-1] if more else net.history
             history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in epochs]
             final = net.final_weights
-            state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_], **more}
+            best = [final.best_loss_, final.best_epoch_]
+            state = {"run": self.run, "corpus": self.corpus, "history": history, "best": best, **more}
             write_checkpoint(Path(self.path), tensors, state)
         from_first(None)  # the others wait until it is written
 
@@ -291,10 +295,10 @@ class Checkpoint(Callback):
             return
         tensors, state = found
         if state["run"] != self.run:
-            raise WeightsError(
-                f"{self.path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
-                "another file"
-            )
+            what = "with another corpus or other settings"
+            if state.get("corpus") not in (None, self.corpus):
+                what = "on another corpus: the crystals have changed since it was written, or are not the same"
+            raise WeightsError(f"{self.path} belongs to a run {what}; delete it to start anew, or name another file")
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)

@@ -19,7 +19,6 @@ from crystalssl.encoders import ENCODERS
 from crystalssl.exceptions import ProcessError
 from crystalssl.pretext import TASKS
 from crystalssl.training import BatchIterator, CrystalDataset, distributed
-from crystalssl.training._batching import n_edges_of
 from crystalssl.training._fit import fit_network
 from crystalssl.training._jobs import training_together
 from crystalssl.training._net import PretrainingNet
@@ -148,7 +147,7 @@ def rank_of(pid):
 
 
 def test_shares_are_balanced_and_complete(real_graphs):
-    n_edges = n_edges_of(real_graphs, np.arange(64))
+    n_edges = real_graphs.n_edges_of(np.arange(64))
     shares = balanced(n_edges, 5)
     assert sorted(np.concatenate(shares)) == list(range(64))
     loads = [n_edges[share].sum() for share in shares]

@@ -25,7 +25,6 @@ from crystalssl.exceptions import ProcessError
 from crystalssl.graphs._ragged import concatenate_ranges
 from crystalssl.pretext import TASKS, resolve_task
 from crystalssl.training import CrystalNet, collate, distributed
-from crystalssl.training._batching import n_edges_of
 from crystalssl.training._jobs import gathered
 from crystalssl.training._preemption import Terminated
 from crystalssl.training._sharing import balanced
@@ -72,7 +71,7 @@ def part_of(view, graphs, rows, batch):
     """What a view of all crystals shows of some."""
     first, last = graphs.atom_offsets[rows], graphs.atom_offsets[rows + 1]
     atoms = concatenate_ranges(first, last - first)
-    edges = concatenate_ranges(graphs.edge_offsets[first], n_edges_of(graphs, rows))
+    edges = concatenate_ranges(graphs.edge_offsets[first], graphs.n_edges_of(rows))
     taken = {name: view[name][atoms] for name in ("z", "pos")}
     taken |= {name: view[name][edges] for name in ("distance", "image", "edge_weight")}
     return shallow_copy(batch, cell=view.cell[rows], **taken)
@@ -101,7 +100,7 @@ def agreement(structures, ranks):
     for encoder_name in ENCODERS:
         graphs = CrystalGraphTransformer(encoder=encoder_name).transform(structures)
         rows = np.arange(len(graphs))
-        mine = balanced(n_edges_of(graphs, rows), ranks.size)[ranks.rank]
+        mine = balanced(graphs.n_edges_of(rows), ranks.size)[ranks.rank]
         for name, cls in TASKS.items():
             if cls.needs_edges and ENCODERS[encoder_name](8, 1).edge_dim is None:
                 continue
