@@ -47,7 +47,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "crystalssl"
 html_show_sourcelink = False
 # Pages that have no others below them: nothing to navigate.
-html_sidebars = {name: [] for name in ("get-started", "results", "performance", "inside", "faq")}
+html_sidebars = {name: [] for name in ("get-started", "results", "trials", "performance", "inside", "faq")}
 toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "github_url": repository,
