@@ -48,6 +48,8 @@ default_role = "py:obj"  # single backticks in docstrings are links where they n
 html_theme = "pydata_sphinx_theme"
 html_title = "crystalssl"
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 # Pages that have no others below them: nothing to navigate.
 html_sidebars = {name: [] for name in ("get-started", "results", "trials", "performance", "inside", "faq")}
@@ -120,11 +122,14 @@ def link_to_repository(app, docname, source):
     """Files outside of docs/, which Markdown pages name by their place in the repository, are read on its site."""
 
     def address(link):
-        path = link[1].partition("#")[0]
-        kind = "tree" if (DOCS.parent / path).is_dir() else "blob"
-        return f"]({repository}/{kind}/main/{link[1]})"
+        target, anchor = re.fullmatch(r"([^#]*)(.*)", link[1]).groups()
+        path = (DOCS / docname).parent.joinpath(target).resolve()
+        if path.is_relative_to(DOCS):
+            return link[0]
+        kind = "tree" if path.is_dir() else "blob"
+        return f"]({repository}/{kind}/main/{path.relative_to(DOCS.parent)}{anchor})"
 
-    source[0] = re.sub(r"\]\(\.\./([^)\s]+)\)", address, source[0])
+    source[0] = re.sub(r"\]\((\.\./[^)\s]+)\)", address, source[0])
 
 
 def skip_foreign(app, what, name, member, skip, options):
