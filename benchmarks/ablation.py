@@ -28,6 +28,7 @@ from _common import (
     data_file,
     make_parser,
     markdown,
+    name_settings,
     run_all,
     settings_id,
     sha256,
@@ -119,6 +120,7 @@ def main() -> None:
     for table in options.tables:
         if not options.report:
             measure(table, settings, options, results)
+            name_settings(options.results, settings, options.set)
         frame = results.read()
         frame = frame[(frame.table == table) & (frame.settings == settings)]
         newest = frame.groupby("variant").weights.transform("last")  # those of other weights are from before
@@ -178,20 +180,24 @@ def weights(work: Path, graphs: CrystalGraphs, labels: pd.DataFrame, changes: Ch
     return folder
 
 
-def print_table(table: str, frame: Any) -> None:
+def print_table(table: str, frame: pd.DataFrame) -> None:
     """Print errors, and how far they are from those of the first variant."""
     if frame.empty:
         return
+    text, seeds = table_of(frame, TABLES[table])
+    print(f"\n{table}: MAE with {SIZE} labels, seeds: {seeds}; in brackets against {TABLES[table][0]!r}\n\n{text}")
+
+
+def table_of(frame: pd.DataFrame, variants: list[str]) -> tuple[str, int]:
+    """Return errors beside those of the first variant, over the sets and seeds that all have, and how many seeds."""
     errors = frame.pivot_table("mae", ["task", "seed"], "variant", sort=False)
-    errors = errors[[variant for variant in TABLES[table] if variant in errors]].dropna()
-    first = errors.columns[0]
+    errors = errors[[variant for variant in variants if variant in errors]].dropna()
     means = errors.groupby("task", sort=False).mean().T
-    changes = means / means.loc[first] - 1
-    seeds = errors.index.unique("seed").size
-    print(f"\n{table}: MAE with {SIZE} labels, seeds: {seeds}; in brackets against {first!r}\n")
+    changes = means / means.iloc[0] - 1
     cells = means.map("{:.3g}".format) + changes.map(" ({:+.0%})".format)
     lines = [[variant, *cells.loc[variant], f"{changes.loc[variant].mean():+.1%}"] for variant in means.index]
-    print(markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines))
+    text = markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines)
+    return text, errors.index.unique("seed").size
 
 
 if __name__ == "__main__":
