@@ -41,7 +41,7 @@ from matplotlib.ticker import LogLocator
 from sklearn.model_selection import train_test_split
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor
-from crystalssl.plotting import plot_label_efficiency
+from crystalssl.plotting import LabelEfficiencyDisplay
 
 matplotlib.use("Agg")
 
@@ -159,7 +159,7 @@ def draw(frame: pd.DataFrame, sets: list[str], path: Path) -> None:
         rows, columns, figsize=(4 * columns, 3.2 * rows), layout="constrained", squeeze=False
     )
     for ax, name in zip(axes.flat, sets, strict=False):
-        plot_label_efficiency(frame[frame.task == name], ax, unit=UNITS[name])
+        LabelEfficiencyDisplay.from_results(frame[frame.task == name], unit=UNITS[name], ax=ax)
         ax.set(title=name, xscale="log", ylim=(0, None))
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter("{x:,.0f}")
