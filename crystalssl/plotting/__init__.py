@@ -11,6 +11,7 @@ from crystalssl.plotting._deprecated import plot_label_efficiency, plot_learning
 from crystalssl.plotting._embedding import EmbeddingDisplay
 from crystalssl.plotting._history import TrainingHistoryDisplay
 from crystalssl.plotting._label_efficiency import LabelEfficiencyDisplay
+from crystalssl.plotting._map import write_map
 from crystalssl.plotting._parity import ParityDisplay
 from crystalssl.plotting._periodic_table import PeriodicTableDisplay
 from crystalssl.plotting._sparsification import SparsificationDisplay
@@ -27,4 +28,5 @@ __all__ = [
     "plot_label_efficiency",
     "plot_learning_curves",
     "plot_predictions",
+    "write_map",
 ]

@@ -14,7 +14,7 @@ from crystalssl.plotting._axes import axes_or_new
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PROJECTIONS", "EmbeddingDisplay", "project", "vectors_of"]
+__all__ = ["PROJECTIONS", "EmbeddingDisplay", "check_projection", "project", "vectors_of"]
 
 PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 """Projections on two dimensions, and what they are called."""
@@ -117,7 +117,7 @@ class EmbeddingDisplay:
         >>> EmbeddingDisplay.from_estimator(embedder, X[130:160], y[130:160], label="density (g/cm³)").points.shape
         (30, 2)
         """
-        _check_projection(projection)
+        check_projection(projection)
         vectors = vectors_of(estimator, X)
         return cls.from_vectors(vectors, values, projection=projection, label=label, random_state=random_state, ax=ax)
 
@@ -250,7 +250,8 @@ def vectors_of(estimator: Any, X: Any) -> np.ndarray:
     return vectors
 
 
-def _check_projection(projection: str) -> None:
+def check_projection(projection: str) -> None:
+    """Raise ValueError for a projection that there is not, ImportError for one whose package is not installed."""
     if projection not in PROJECTIONS:
         known = ", ".join(PROJECTIONS)
         raise ValueError(
@@ -273,7 +274,7 @@ def project(vectors: np.ndarray, projection: str = "pca", random_state: int | No
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    _check_projection(projection)
+    check_projection(projection)
     if len(vectors) < 3:
         raise ValueError(f"a projection takes at least 3 crystals; there are {len(vectors)}")
     vectors = StandardScaler().fit_transform(np.asarray(vectors, dtype=float))
@@ -286,10 +287,8 @@ def project(vectors: np.ndarray, projection: str = "pca", random_state: int | No
         from sklearn.manifold import TSNE
 
         return TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), random_state=random_state).fit_transform(vectors)
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise ImportError('projection="umap" needs umap-learn: pip install "crystalssl[umap]"') from error
+    from umap import UMAP
+
     return UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=random_state, n_jobs=1).fit_transform(vectors)
 
 
