@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from importlib import metadata
+from typing import Any
 
 from crystalssl._version import __version__
 
@@ -35,7 +36,7 @@ def show_versions() -> None:
     import torch
 
     cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "": {"crystalssl": __version__},
         "System": {
             "python": sys.version.replace("\n", " "),

@@ -17,7 +17,7 @@ from study import PARTS, SETS
 
 from _tables import gains
 from _tables.rows import ResultFiles
-from crystalssl.plotting import plot_label_efficiency
+from crystalssl.plotting import LabelEfficiencyDisplay
 
 matplotlib.use("Agg")
 FIELD = "crystalssl-data"  # of the PNG file, which holds the hash
@@ -48,7 +48,7 @@ def draw_label_efficiency(frame: pd.DataFrame) -> Figure:
     names = {"joint": "pretrained (joint)"}
     for ax, task in zip(axes.flat, SETS, strict=False):
         runs = frame[frame.task == task].replace({"method": dict.fromkeys(_scratch(frame), "from scratch") | names})
-        plot_label_efficiency(runs, ax, unit=UNITS[task])
+        LabelEfficiencyDisplay.from_results(runs, unit=UNITS[task], ax=ax)
         ax.set(title=TITLES[task], xscale="log", ylim=(0, None))
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter("{x:,.0f}")

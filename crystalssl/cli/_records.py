@@ -163,7 +163,7 @@ class Failures(contextlib.AbstractContextManager):
 
 def _failed_path(output: str) -> Path:
     path = Path(output)
-    stem = path.stem if path.suffix in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet") else path.name
+    stem = path.stem if path.suffix in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".html") else path.name
     return path.with_name(f"{stem}.failed.csv")
 
 

@@ -152,8 +152,8 @@ class PropertyNetwork(nn.Module):
                 slopes = ridge.coef_ / scale.scale_
                 self.straight.weight[target] = torch.from_numpy(slopes)
                 self.straight.bias[target] = float(ridge.intercept_ - slopes @ scale.mean_)
-            nn.init.zeros_(self.head[-1].weight)
-            nn.init.zeros_(self.head[-1].bias)
+            for parameter in self.head[-1].parameters():
+                nn.init.zeros_(parameter)
         return self
 
     def forward(self, batch: Batch) -> torch.Tensor:

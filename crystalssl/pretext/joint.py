@@ -59,7 +59,9 @@ class KnownProperties(PretextTask):
         volume = (torch.linalg.det(batch.cell).abs() / batch.ptr.diff()).log()
         target = torch.cat([batch.y[:, : self.n_properties], (volume[:, None] - 3) / 0.5], dim=1)
         known = ~target.isnan()
-        errors = (encoded[0].properties - target.nan_to_num()).abs() * known
+        predicted = encoded[0].properties
+        assert predicted is not None  # since `build`
+        errors = (predicted - target.nan_to_num()).abs() * known
         # Each property counts the same, of however many crystals it is known.
         return (errors.sum(dim=0) / known.sum(dim=0).clamp(min=1)).mean()
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
 from crystalssl.datasets import load_prototypes
-from crystalssl.plotting import plot_label_efficiency, plot_predictions
+from crystalssl.plotting import LabelEfficiencyDisplay, ParityDisplay
 
 # %%
 # Crystals are pymatgen structures in a list, and what is to be predicted is a vector. Large cells are left out, so
@@ -34,7 +34,7 @@ graphs
 model = CrystalSSLRegressor(max_epochs=40, random_state=0).fit(train, y_train)
 predicted = model.predict(test)
 print(f"mean absolute error: {mean_absolute_error(y_test, predicted):.1f} GPa")
-plot_predictions(y_test, predicted, unit="GPa")
+ParityDisplay.from_predictions(y_test, predicted, unit="GPa")
 
 # %%
 # The warning names elements that no training crystal holds: the predictions for those crystals deserve less trust.
@@ -50,7 +50,7 @@ for seed in range(2):
             model.fit(train[:n_labels], y_train[:n_labels])
             runs.append((name, n_labels, mean_absolute_error(y_test, model.predict(test))))
 runs = pd.DataFrame(runs, columns=["method", "n_labels", "mae"])
-plot_label_efficiency(runs, unit="GPa")
+LabelEfficiencyDisplay.from_results(runs, unit="GPa")
 
 # %%
 # As a table:
