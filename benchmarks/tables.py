@@ -44,6 +44,7 @@ TABLES: dict[str, Callable[[ResultFiles], str]] = {
     "sigma": others.sigma,
     "pretraining": others.pretraining,
     **{f"ablation {name}": lambda files, name=name: others.ablation(files, name) for name in others.FIRST},
+    **{f"method {name}": lambda files, name=name: methods.of_method(files, name) for name in methods.bundled()},
 }
 
 

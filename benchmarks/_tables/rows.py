@@ -9,7 +9,10 @@ from pathlib import Path
 import pandas as pd
 from _common import SCRATCH, encoder_of, weights_sha256
 
+from crystalssl.training import bundled_weights
+
 SHORT = 8  # characters of a hash that are shown
+MEASURED = ["mae", "r2", "seconds", "feature_seconds", "r2_log_volume", "crystals_per_second", "n_labels"]
 
 
 class ResultFiles:
@@ -32,6 +35,11 @@ class ResultFiles:
         frame = _read(self.folder / f"{name}.csv")
         if not {"settings", "weights"} <= set(frame):
             return frame
+        if "method" in frame:
+            # Weights may have been measured in a folder before they were bundled.
+            shipped = {weights_sha256(name): name for name in bundled_weights()}
+            frame = frame.assign(method=frame.weights.map(shipped).fillna(frame.method))
+            frame = frame.drop_duplicates([name for name in frame if name not in MEASURED], keep="last")
         named = self.settings.assign(age=range(len(self.settings)))
         frame = frame.merge(named, on="settings", how="inner")
         return frame.assign(weights_age=frame.weights.map(self._order).fillna(-1).astype(int))
@@ -94,6 +102,8 @@ def choose(
 ) -> Chosen | None:
     """Return the rows of a method with the newest weights and settings that have every cell, None if none has.
 
+    Seeds that lack a cell are left out, so that a benchmark that is still running makes no lopsided means.
+
     Parameters
     ----------
     frame : DataFrame
@@ -109,27 +119,27 @@ def choose(
         Whether the same is asked of the same encoder from scratch, whose rows are then returned too.
     """
     cells = set(map(tuple, cells))
+    frame = frame[[tuple(row) in cells for row in frame[list(columns)].to_numpy()]]
     rows = frame[(frame.changes == changes) & (frame.method == method)]
     for (_, age), part in sorted(rows.groupby(["weights_age", "age"]), key=lambda item: item[0], reverse=True):
-        if not _has(part, columns, cells):
-            continue
-        others = frame.iloc[:0]
+        parts = [part]
         if with_baseline and not method.startswith(SCRATCH):
-            others = frame[(frame.age == age) & (frame.method == SCRATCH + encoder_of(method))]
-            if not _has(others, columns, cells):
-                continue
-        kept = pd.concat([others, part])
-        kept = kept[[tuple(row) in cells for row in kept[list(columns)].to_numpy()]]
-        return Chosen(method, part.weights.iloc[0], part.version.iloc[0], kept)
+            parts.insert(0, frame[(frame.age == age) & (frame.method == SCRATCH + encoder_of(method))])
+        if "seed" in frame:
+            whole = [_whole_seeds(one, columns, len(cells)) for one in parts]
+            parts = [one[one.seed.isin(set.intersection(*whole))] for one in parts]
+        if all(len(one[list(columns)].drop_duplicates()) == len(cells) for one in parts):
+            return Chosen(method, part.weights.iloc[0], part.version.iloc[0], pd.concat(parts))
     return None
 
 
-def _has(frame: pd.DataFrame, columns: Sequence[str], cells: set[tuple[str, ...]]) -> bool:
-    return cells <= set(map(tuple, frame[list(columns)].to_numpy()))
+def _whole_seeds(frame: pd.DataFrame, columns: Sequence[str], n_cells: int) -> set[str]:
+    """Return the seeds that have every cell."""
+    counts = frame[[*columns, "seed"]].drop_duplicates().groupby("seed").size()
+    return set(counts.index[counts == n_cells])
 
 
 def _read(path: Path) -> pd.DataFrame:
     """Return a CSV file, the numbers that are measured as such and all else as text."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    measured = ("mae", "r2", "seconds", "feature_seconds", "r2_log_volume", "crystals_per_second", "n_labels")
-    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in measured if name in frame})
+    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in MEASURED if name in frame})
