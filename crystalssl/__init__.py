@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         pretext,
         training,
     )
+    from crystalssl._show_versions import show_versions
     from crystalssl.estimators import (
         CrystalSSLClassifier,
         CrystalSSLRegressor,
@@ -64,6 +65,7 @@ __all__ = [
     "matbench",
     "plotting",
     "pretext",
+    "show_versions",
     "skops_trusted_types",
     "training",
 ]
@@ -77,6 +79,7 @@ _DEFINED_IN = {
     "PretrainedCrystalEmbedder": "estimators",
     "check_structures": "graphs",
     "load": "estimators",
+    "show_versions": "_show_versions",
     "skops_trusted_types": "estimators",
 }
 
