@@ -4,9 +4,10 @@
     python tools/check_release.py --pythons python3.12 --kinds wheel --pip-options="--index-url ADDRESS"
 
 Builds both from the tracked files, and for each interpreter and kind makes a virtual environment, installs the file
-with what setup.cfg asks for and nothing else, and runs `pip check`, `crystalssl info` and a smoke test: weights are
-loaded, a few crystals fitted, saved, loaded and predicted again, to the bit. Prints one line for each, and fails if any
-fails. Let pip find PyTorch's CPU build (PIP_FIND_LINKS, or --pip-options): every environment installs torch.
+with what setup.cfg asks for and nothing else, and runs `pip check`, `crystalssl info` and a smoke test: bundled
+weights are loaded, a few crystals fitted, saved, loaded and predicted again, to the bit. Prints one line for each,
+and fails if any fails. Let pip find PyTorch's CPU build (PIP_FIND_LINKS, or --pip-options): every environment
+installs torch.
 """
 
 from __future__ import annotations

@@ -9,7 +9,10 @@ from pathlib import Path
 import pandas as pd
 from _common import SCRATCH, encoder_of, weights_sha256
 
+from crystalssl.training import bundled_weights
+
 SHORT = 8  # characters of a hash that are shown
+MEASURED = ["mae", "r2", "seconds", "feature_seconds", "r2_log_volume", "crystals_per_second", "n_labels"]
 
 
 class ResultFiles:
@@ -32,6 +35,11 @@ class ResultFiles:
         frame = _read(self.folder / f"{name}.csv")
         if not {"settings", "weights"} <= set(frame):
             return frame
+        if "method" in frame:
+            # Weights may have been measured in a folder before they were bundled.
+            shipped = {weights_sha256(name): name for name in bundled_weights()}
+            frame = frame.assign(method=frame.weights.map(shipped).fillna(frame.method))
+            frame = frame.drop_duplicates([name for name in frame if name not in MEASURED], keep="last")
         named = self.settings.assign(age=range(len(self.settings)))
         frame = frame.merge(named, on="settings", how="inner")
         return frame.assign(weights_age=frame.weights.map(self._order).fillna(-1).astype(int))
@@ -134,5 +142,4 @@ def _whole_seeds(frame: pd.DataFrame, columns: Sequence[str], n_cells: int) -> s
 def _read(path: Path) -> pd.DataFrame:
     """Return a CSV file, the numbers that are measured as such and all else as text."""
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    measured = ("mae", "r2", "seconds", "feature_seconds", "r2_log_volume", "crystals_per_second", "n_labels")
-    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in measured if name in frame})
+    return frame.assign(**{name: pd.to_numeric(frame[name]) for name in MEASURED if name in frame})

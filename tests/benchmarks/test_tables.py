@@ -110,6 +110,22 @@ def test_new_weights_are_shown_once_they_are_complete(rows, seen):
     assert runs.frame.method.value_counts().to_dict() == {"joint": 35, "scratch:gatedgcn": 35}
 
 
+def test_seeds_that_are_not_complete_are_left_out():
+    from _tables.rows import choose
+
+    rows = [
+        {"task": task, "method": method, "seed": seed, "weights": "w", "changes": "", "version": "1", "age": 0,
+         "weights_age": 0}
+        for method in ("scratch:gatedgcn", "joint")
+        for seed in "012"
+        for task in "ab"
+        if (method, seed, task) not in [("joint", "1", "b"), ("scratch:gatedgcn", "2", "a")]
+    ]  # fmt: skip
+    runs = choose(pd.DataFrame(rows), "joint", [("a",), ("b",)], ["task"])
+    assert set(runs.frame.seed) == {"0"}
+    assert len(runs.frame) == 4
+
+
 def test_settings_are_written_down_once(tmp_path):
     from _common import name_settings
 
@@ -121,6 +137,21 @@ def test_settings_are_written_down_once(tmp_path):
     assert rows == [
         {"settings": "0123abcd", "version": crystalssl.__version__, "changes": "ensemble_size=3 dropout=0.1"}
     ]
+
+
+def test_weights_that_ship_are_known_by_their_hash(files, altered):
+    """They may have been measured in a folder, or both there and after they were bundled."""
+    from _common import weights_sha256
+
+    shipped = weights_sha256("barlow")
+
+    def edit(frame):
+        mine = frame[frame.weights == shipped]
+        return pd.concat([frame, mine.assign(method="/tmp/new/barlow")])
+
+    frame = altered("methods", edit).read("methods")
+    assert (frame.weights == shipped).sum() == (files.read("methods").weights == shipped).sum()
+    assert set(frame[frame.weights == shipped].method) == {"barlow"}
 
 
 def test_rows_of_unknown_settings_are_named(altered):
