@@ -25,7 +25,7 @@ def order(graphs, indices, seed=0):
 def assert_same(batch, other):
     assert batch.keys() == other.keys()
     for key in batch.keys():  # noqa: SIM118  (a Batch iterates over its graphs)
-        assert torch.equal(batch[key], other[key]), key
+        assert torch.equal(torch.as_tensor(batch[key]), torch.as_tensor(other[key])), key
 
 
 def test_batches_of_a_corpus_are_those_of_graphs(folder, real_graphs):
