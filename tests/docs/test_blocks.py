@@ -1,11 +1,7 @@
 """The Python of README and docs runs as it stands, page by page, each page's blocks one after the other.
 
 A block that is not run stands below ``<!-- skip: next "reason" -->``. Pages that need files of theirs are run by other
-<<<<<<< HEAD
-tests. Networks are trained for one epoch, whatever the page says.
-=======
 tests. So that pages take seconds, networks train for one epoch, and large crystals are replaced by small ones.
->>>>>>> docs
 """
 
 from __future__ import annotations
@@ -19,10 +15,7 @@ from unittest import SkipTest
 
 import pytest
 
-<<<<<<< HEAD
-=======
 import crystalssl.datasets
->>>>>>> docs
 from crystalssl import LIMITS, CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
 
 sybil = pytest.importorskip("sybil")
@@ -65,8 +58,6 @@ def quick(monkeypatch):
         monkeypatch.setattr(estimator, "__init__", few)
 
 
-<<<<<<< HEAD
-=======
 @pytest.fixture(scope="module")
 def loaded():
     """What `load_prototypes` returned, by its arguments: reading it takes a second, which pages do again and again."""
@@ -94,7 +85,6 @@ def small(monkeypatch, loaded):
     monkeypatch.setattr(crystalssl.datasets, "load_prototypes", load_small)
 
 
->>>>>>> docs
 @pytest.fixture
 def limits():
     """The package's limits are as before after a page that sets them."""
@@ -105,11 +95,7 @@ def limits():
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name not in ELSEWHERE])
-<<<<<<< HEAD
-@pytest.mark.usefixtures("limits", "quick")
-=======
 @pytest.mark.usefixtures("limits", "quick", "small")
->>>>>>> docs
 @pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
