@@ -175,7 +175,7 @@ class BatchIterator:
         Whether batches have the features of the cells.
     share : tuple of int, default=(0, 1)
         Which of how many processes this is. Each gets some crystals of every batch, all together as many edges as each
-        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``n_together``.
+        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``_n_together``.
     """
 
     skip = 0
@@ -215,7 +215,7 @@ class BatchIterator:
             if self.share[1] > 1:
                 rows = rows[balanced(n_edges_of(self.dataset.graphs, rows), self.share[1])[self.share[0]]]
             batch = collate(self.dataset.graphs, rows)
-            batch.n_together = n_together
+            batch._n_together = n_together  # like _num_graphs no field of the batch
             batch.y = torch.from_numpy(self.dataset.y[rows])
             batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
             if self.dataset.atom_y is not None:
