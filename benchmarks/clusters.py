@@ -64,7 +64,7 @@ def time_processes() -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "speed.json"
             command = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), __file__]
-            arguments = ["--run", str(output), str(batch_size)]
+            arguments = ["--as-process", str(output), str(batch_size)]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([sys.executable, "-m", *command, *arguments], env=environment, check=True)
             yield {"part": "processes", "name": name, "processes": processes, "value": json.loads(output.read_text())}
@@ -163,10 +163,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=["processes", "joblib"], default=["processes", "joblib"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--docs", action="store_true", help="write docs/scaling.md")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--as-process", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
-        pretrain(Path(options.run[0]), int(options.run[1]))
+    if options.as_process:
+        pretrain(Path(options.as_process[0]), int(options.as_process[1]))
         return
     path = options.results / "clusters.csv"
     results = Results(path, KEYS)

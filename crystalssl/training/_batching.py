@@ -252,7 +252,7 @@ class BatchIterator:
         if self.share[1] > 1:
             rows = rows[balanced(self.dataset.graphs.n_edges_of(rows), self.share[1])[self.share[0]]]
         batch = collate(self.dataset.graphs, rows)
-        batch.n_together = n_together
+        batch._n_together = n_together  # like _num_graphs no field of the batch
         batch.y = torch.from_numpy(self.dataset.y[rows])
         batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
         if self.dataset.atom_y is not None:

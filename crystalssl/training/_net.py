@@ -129,7 +129,7 @@ class CrystalNet(NeuralNet):
     def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any):
         """Count a batch by the crystals of all processes, so that all come to the same losses of epochs."""
         super().on_batch_end(net, batch, training, **kwargs)
-        self.history.record_batch(("train" if training else "valid") + "_batch_size", batch[0].n_together)
+        self.history.record_batch(("train" if training else "valid") + "_batch_size", batch[0]._n_together)
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:

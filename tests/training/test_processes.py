@@ -167,14 +167,14 @@ def test_processes_share_every_batch_of_one(real_graphs, shuffle):
     for (together, _), *shared in zip(whole, *parts, strict=True):
         volumes = [torch.linalg.det(batch.cell) for batch, _ in shared]
         torch.testing.assert_close(torch.cat(volumes).sort()[0], torch.linalg.det(together.cell).sort()[0])
-        assert {batch.n_together for batch, _ in shared} == {together.num_graphs}
+        assert {batch._n_together for batch, _ in shared} == {together.num_graphs}
 
 
 def test_a_rest_too_small_for_all_is_left_out_or_joined(real_graphs):
     dataset = CrystalDataset(real_graphs[:18])
     sizes = [batch.num_graphs for batch, _ in BatchIterator(dataset, 8, shuffle=True, share=(0, 3))]
     assert len(sizes) == 2
-    validation = [batch.n_together for batch, _ in BatchIterator(dataset, 8, share=(0, 3))]
+    validation = [batch._n_together for batch, _ in BatchIterator(dataset, 8, share=(0, 3))]
     assert validation == [8, 10]
 
 
