@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test oldest fuzz lint types tables docs linkcheck notebooks release clean
+.PHONY: help demo test oldest fuzz lint types tables docs linkcheck release clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,9 +54,6 @@ docs: $(VENV)/.docs  ## the site in docs/_build/html, with the examples run; wan
 
 linkcheck: $(VENV)/.docs  ## ask the web for every link of the site
 	CRYSTALSSL_DOCS_QUICK=1 $(PY) -m sphinx --keep-going -b linkcheck docs docs/_build/linkcheck
-
-notebooks: $(VENV)/.docs  ## run the tutorials and write their notebooks
-	OMP_NUM_THREADS=1 $(PY) tools/notebooks.py
 
 release: $(STAMP)  ## wheel and sdist in empty environments of Python 3.10 to 3.13
 	$(PY) tools/check_release.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -82,6 +83,7 @@ def load_task(name: str, folder: Path) -> Bunch:
         sys.exit(str(error))
 
 
+@functools.cache
 def encoder_of(method: str) -> str:
     """Return the name of a method's encoder."""
     return method.removeprefix(SCRATCH) if method.startswith(SCRATCH) else load_encoder(method)[0].name

@@ -90,7 +90,7 @@ intersphinx_timeout = 5
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/(linear_probing|pretrain_your_own|quickstart|tutorials/\w+)\.py",
+    "filename_pattern": r"/(linear_probing|pretrain_your_own|quickstart)\.py",
     "plot_gallery": not quick,
     "reset_argv": "_gallery.arguments",
     "abort_on_example_error": True,
@@ -101,9 +101,6 @@ sphinx_gallery_conf = {
             "pretrain_your_own.py",
             "choose_pretraining.py",
             "matbench_cross_validation.py",
-            "few_labels.py",
-            "own_corpus.py",
-            "screening.py",
         ]
     ),
     "download_all_examples": False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from _common import encoder_of, markdown, wins
 from matbench_folds import against, over_folds, published, with_spread
 
@@ -19,6 +21,7 @@ ALTERNATIVES = {
 COMMAND = "`python benchmarks/matbench_folds.py --methods {}`"
 
 
+@functools.cache
 def chosen(files: ResultFiles) -> dict[str, Chosen]:
     """Return the runs of every method that has all folds of both tasks, and of its encoder from scratch."""
     frame = files.read("matbench_folds")

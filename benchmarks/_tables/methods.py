@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pandas as pd
 from _common import SCRATCH, encoder_of, markdown, wins
 from _sets import UNITS
@@ -33,6 +35,11 @@ def bundled() -> list[str]:
 
 def chosen(files: ResultFiles, percents: list[str]) -> dict[str, Chosen]:
     """Return the runs of every method that has all sets at some shares of the rows, and of its encoder."""
+    return _chosen(files, tuple(percents))
+
+
+@functools.cache  # every page of a method asks for them
+def _chosen(files: ResultFiles, percents: tuple[str, ...]) -> dict[str, Chosen]:
     frame = files.read("methods")
     cells = [(task, percent) for task in SETS for percent in percents]
     found = {method: choose(frame, method, cells, ["task", "percent"]) for method in bundled()}

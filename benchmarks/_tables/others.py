@@ -79,6 +79,8 @@ def pretraining(files: ResultFiles) -> str:
     lines = []
     for method in bundled():
         about = files.about(weights_sha256(method))
+        if about is None:
+            raise SystemExit(f"pretraining.csv has no row of the weights of {method!r} that ship")
         processor = about.machine.partition(",")[0]
         lines.append(
             [

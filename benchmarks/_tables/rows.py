@@ -28,10 +28,16 @@ class ResultFiles:
         self.folder = Path(folder)
         self.settings = _read(self.folder / "settings.csv")
         self.pretraining = _read(self.folder / "pretraining.csv")
+        self._frames: dict[str, pd.DataFrame] = {}
         self._order = {weights: number for number, weights in enumerate(self.pretraining.weights)}
 
     def read(self, name: str) -> pd.DataFrame:
         """Return a file; rows whose settings are in no row of settings.csv are left out, since nobody knows them."""
+        if name not in self._frames:
+            self._frames[name] = self._read(name)
+        return self._frames[name]
+
+    def _read(self, name: str) -> pd.DataFrame:
         frame = _read(self.folder / f"{name}.csv")
         if not {"settings", "weights"} <= set(frame):
             return frame

@@ -66,7 +66,7 @@ def loaded():
 
 @pytest.fixture
 def small(monkeypatch, loaded):
-    """As many prototypes as there are, of four atoms at most; polonium, which the weights refuse, stays where it is."""
+    """As many prototypes as there are, of two atoms at most; polonium, which the weights refuse, stays where it is."""
     load = crystalssl.datasets.load_prototypes
 
     def load_small(*args, **kwargs):
@@ -75,8 +75,8 @@ def small(monkeypatch, loaded):
             loaded[key] = load(*args, **kwargs)
         result = copy.copy(loaded[key])
         X = result[0] if isinstance(result, tuple) else result.data
-        few = [crystal for crystal in X if len(crystal) <= 4 and "Po" not in crystal.symbol_set]
-        X = [few[i % len(few)] if len(crystal) > 4 else crystal for i, crystal in enumerate(X)]
+        few = [crystal for crystal in X if len(crystal) <= 2 and "Po" not in crystal.symbol_set]
+        X = [few[i % len(few)] if len(crystal) > 2 else crystal for i, crystal in enumerate(X)]
         if isinstance(result, tuple):
             return X, result[1]
         result.data = X
