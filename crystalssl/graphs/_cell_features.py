@@ -157,14 +157,14 @@ def _planes(positions: np.ndarray, offsets: np.ndarray, lattices: np.ndarray) ->
         crystal, plane = np.nonzero(squares * least[which, None] ** 2 <= 1)
         crystals.append(which[crystal])
         planes.append(candidates[plane])
-    crystals, planes = np.concatenate(crystals), np.concatenate(planes)
+    owners, indices = np.concatenate(crystals), np.concatenate(planes)
     # Between a few of the atoms the gaps are wider, so that planes that show no wide one among these can be left out.
     # Of a crystal that may turn out to have a vacuum, those count too that reach a part of the widest gap.
     few, few_offsets = _few_atoms(offsets)
-    *_, upper = _steps_of(crystals, planes, fractional[few], few_offsets, inverses)
+    *_, upper = _steps_of(owners, indices, fractional[few], few_offsets, inverses)
     least = np.where(widest > _NO_VACUUM, least, np.minimum(least, _NEARLY_WIDEST * _NO_VACUUM))
-    wide = np.flatnonzero(upper >= least[crystals] - 1e-6)
-    more = _gaps_of(crystals[wide], planes[wide], fractional, offsets, inverses)
+    wide = np.flatnonzero(upper >= least[owners] - 1e-6)
+    more = _gaps_of(owners[wide], indices[wide], fractional, offsets, inverses)
     return Planes(*(np.concatenate(both) for both in zip(faces, more, strict=True)))
 
 

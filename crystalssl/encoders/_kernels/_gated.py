@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ def edge_gated_conv(
     of_nodes, functions, angles = x, None, None
     if angular is not None:
         sums, angles = angular
-        moments = angular_moments(sums, x, edges, topology, envelope, angles)
+        moments = angular_moments(sums, x, edges, topology, cast(Tensor, envelope), angles)
         of_nodes = torch.cat([x, power_spectrum(moments, angles)], dim=1)
         of_degrees = layer.edge.weight[:, dim:].view(-1, angles.l_max, moments.shape[2]).permute(1, 2, 0)
         of_moments = of_degrees.index_select(0, angles.degrees)
