@@ -90,3 +90,26 @@ def test_a_damaged_shard_is_told_of_in_training(folder):
     path.write_bytes(content)
     with pytest.raises(OSError, match="000004"):
         list(BatchIterator(CrystalDataset(CrystalCorpus.load(folder)), 16))
+
+
+def test_processes_share_batches_of_a_corpus_as_those_of_graphs(folder, real_graphs):
+    corpus = CrystalCorpus.load(folder)
+    for rank in range(2):
+        found, expected = (
+            BatchIterator(CrystalDataset(graphs), 16, True, torch.Generator().manual_seed(0), share=(rank, 2))
+            for graphs in (corpus, real_graphs)
+        )
+        for batches in (found, expected):
+            batches.skip = 2
+        for (batch, _), (other, _) in zip(found, expected, strict=True):
+            assert_same(batch, other)
+
+
+def test_a_pass_goes_on_behind_what_is_skipped(folder):
+    batches = BatchIterator(CrystalDataset(CrystalCorpus.load(folder, buffer_size=30)), 16, True)
+    batches.generator = torch.Generator().manual_seed(0)
+    whole = list(batches)
+    batches.generator.manual_seed(0)
+    batches.skip = 4
+    for (batch, _), (other, _) in zip(batches, whole[4:], strict=True):
+        assert_same(batch, other)
