@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes
-from crystalssl.plotting import plot_learning_curves
+from crystalssl.plotting import TrainingHistoryDisplay
 
 # %%
 # Here the corpus are crystals that ship with pymatgen, two hundred of them. That is far too few to learn much from,
@@ -29,7 +29,7 @@ len(corpus)
 folder = Path(mkdtemp()) / "my-weights"
 embedder = PretrainedCrystalEmbedder("barlow", weights=None, max_epochs=8, batch_size=32, random_state=0)
 embedder.fit(corpus)
-plot_learning_curves(embedder)
+TrainingHistoryDisplay.from_estimator(embedder)
 
 # %%
 # The weights are a folder of safetensors and JSON, with a card to fill in, and no pickle. It may be shared.
