@@ -99,6 +99,7 @@ sphinx_gallery_conf = {
             "quickstart.py",
             "linear_probing.py",
             "pretrain_your_own.py",
+            "active_learning.py",
             "choose_pretraining.py",
             "matbench_cross_validation.py",
         ]
