@@ -149,13 +149,16 @@ def hours(seconds: float) -> str:
 
 def report(path: Path) -> str:
     found = Results(path, KEYS).read()
+    follows = f"For 100 million crystals on one DGX H100:\n\n{arithmetic()}"
+    if not len(found):
+        return follows
     rows = []
     for _, row in found.iterrows():
         what = "crystals/s" if row["part"] == "processes" else "times loky's time"
         rows.append([row["part"], row["name"], row["processes"], f"{row['value']:.3g} {what}", row["load_average"]])
     table = markdown(["part", "", "processes", "", "load average before"], rows)
     machines = "; ".join(found["machine"].unique())
-    return f"{machines}.\n\n{table}\n\nFor 100 million crystals on one DGX H100:\n\n{arithmetic()}"
+    return f"{machines}.\n\n{table}\n\n{follows}"
 
 
 def main() -> None:

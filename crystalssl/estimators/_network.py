@@ -240,7 +240,8 @@ def infer(
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
         with_cell = getattr(module, "reads_cell", False)
-        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell):
+        ahead = torch.device(device).type != "cpu"
+        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell, ahead=ahead):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

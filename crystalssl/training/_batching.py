@@ -189,7 +189,7 @@ class BatchIterator:
 
     The batch has fields ``y`` and ``sample_weight`` beside those of `collate`, ``cell_features`` where they are
     asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate
-    graph by graph. A thread reads the batches of a corpus ahead.
+    graph by graph. A thread makes the batches of a corpus ahead.
 
     Parameters
     ----------
@@ -206,7 +206,10 @@ class BatchIterator:
         Whether batches have the features of the cells.
     share : tuple of int, default=(0, 1)
         Which of how many processes this is. Each gets some crystals of every batch, all together as many edges as each
-        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``n_together``.
+        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``_n_together``.
+    ahead : bool, default=False
+        Have a thread make batches while others are computed with, as it does of a corpus: for a GPU, which leaves the
+        processor free meanwhile.
     """
 
     skip = 0
@@ -220,7 +223,9 @@ class BatchIterator:
         generator: torch.Generator | None = None,
         with_cell: bool = False,
         share: tuple[int, int] = (0, 1),
+        ahead: bool = False,
     ):
+        self.ahead = ahead
         self.with_cell = with_cell
         self.share = share
         self.dataset = dataset
@@ -243,7 +248,7 @@ class BatchIterator:
         if rows and not self.shuffle:  # the last one takes the rest, however small
             rows[-1] = indices[(n_batches - 1) * self.batch_size :]
         batches = (self._batch(part) for part in rows[start:])
-        if isinstance(self.dataset.graphs, CrystalGraphs):
+        if isinstance(self.dataset.graphs, CrystalGraphs) and not self.ahead:
             return batches
         return in_background(batches, max(2, _READY // self.batch_size))
 

@@ -88,9 +88,9 @@ class CrystalNet(NeuralNet):
         generator = self._randomness.order if self._randomness else None
         with_cell = getattr(self.module_, "reads_cell", False)
         ranks = current_ranks()
-        iterator = BatchIterator(
-            dataset, self.batch_size, training, generator, with_cell, share=(ranks.rank, ranks.size)
-        )
+        ahead = torch.device(self.device).type != "cpu"
+        share = ranks.rank, ranks.size
+        iterator = BatchIterator(dataset, self.batch_size, training, generator, with_cell, share, ahead)
         if training:
             self.training_batches_ = iterator
         return iterator

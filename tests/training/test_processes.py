@@ -170,6 +170,16 @@ def test_processes_share_every_batch_of_one(real_graphs, shuffle):
         assert {batch._n_together for batch, _ in shared} == {together.num_graphs}
 
 
+def test_batches_that_are_made_ahead_are_the_same(real_graphs):
+    dataset = CrystalDataset(real_graphs[:20])
+    orders = [
+        [batch.pos for batch, _ in BatchIterator(dataset, 8, True, torch.Generator().manual_seed(0), ahead=ahead)]
+        for ahead in (False, True)
+    ]
+    assert len(orders[0]) == 3
+    assert all(torch.equal(one, other) for one, other in zip(*orders, strict=True))
+
+
 def test_a_rest_too_small_for_all_is_left_out_or_joined(real_graphs):
     dataset = CrystalDataset(real_graphs[:18])
     sizes = [batch.num_graphs for batch, _ in BatchIterator(dataset, 8, shuffle=True, share=(0, 3))]

@@ -83,6 +83,18 @@ def test_batches_have_targets_of_crystals_cells_and_atoms(folder, real_graphs):
         assert_same(batch, other)
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_processes_share_a_corpus_as_they_share_graphs(folder, real_graphs, rank):
+    of_corpus, of_graphs = (
+        list(BatchIterator(CrystalDataset(graphs), 16, share=(rank, 3)))
+        for graphs in (CrystalCorpus.load(folder, buffer_size=30), real_graphs)
+    )
+    assert len(of_corpus) == len(of_graphs)
+    for (batch, _), (other, _) in zip(of_corpus, of_graphs, strict=True):
+        assert 0 < batch.num_graphs < 16
+        assert_same(batch, other)
+
+
 def test_a_damaged_shard_is_told_of_in_training(folder):
     path = folder / "part-00000-of-00001" / "000004" / "graphs.safetensors"
     content = bytearray(path.read_bytes())
