@@ -29,6 +29,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import torch
 from _common import Results, add_settings, make_model, make_parser, markdown, settings_id, weights_sha256
 from _domain import KINDS, check_domain
@@ -114,7 +115,8 @@ class Files:
         ):
             if frame.empty:
                 continue
-            numbers = frame.select_dtypes("number").columns
+            numbers = [name for name in frame.columns if name not in (*KEYS, "kind", "unit")]
+            frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")  # what is not known is empty
             means = frame.groupby(index, sort=False)[numbers].mean()
             print(f"\n{title}, means over {frame.seed.nunique()} seeds\n")
             body = [
@@ -216,7 +218,7 @@ def gaussian_process(X: np.ndarray, y: np.ndarray, X_new: np.ndarray, seed: int)
     kernel = ConstantKernel() * Matern(length_scale=np.sqrt(N_COMPONENTS), nu=2.5) + WhiteKernel(0.1)
     process = make_pipeline(
         StandardScaler(),
-        PCA(min(N_COMPONENTS, len(X) - 1), whiten=True, random_state=seed),
+        PCA(min(N_COMPONENTS, *X.shape), whiten=True, random_state=seed),
         GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=1, random_state=seed),
     ).fit(X, y)
     mean, std = process.predict(X_new, return_std=True)

@@ -3,5 +3,6 @@
 from crystalssl.inspection._contributions import atom_contributions
 from crystalssl.inspection._domain import domain
 from crystalssl.inspection._neighbors import neighbors
+from crystalssl.inspection._transfer import transfer_report
 
-__all__ = ["atom_contributions", "domain", "neighbors"]
+__all__ = ["atom_contributions", "domain", "neighbors", "transfer_report"]
