@@ -10,13 +10,13 @@ from crystalssl.estimators._geometry import UNUSUAL, excess, geometry
 from crystalssl.exceptions import OutsideDomainWarning, UnseenElementsWarning
 from crystalssl.graphs import CrystalGraphs
 
-__all__ = ["OutsideDomain"]
+__all__ = ["FAR_BEYOND", "MUCH", "OutsideDomain"]
 
-_MUCH = 1 / 3
-"""Part of a crystal's atoms whose elements no label has seen from which on it is worth a warning. With less of them
-random crystals err no more than others, as benchmarks/uncertainty.py measures."""
-_FAR_BEYOND = 3.0
-"""Margins beyond which a cell is worth a warning: about one in 300 crystals that are like those of training is."""
+MUCH = 1 / 3
+"""Part of a crystal's atoms whose elements no label has seen from which on it is worth a warning.
+benchmarks/uncertainty.py tells how those err that hold less."""
+FAR_BEYOND = 3.0
+"""Margins beyond which a cell is worth a warning. benchmarks/outside.py tells how often there is one for nothing."""
 
 
 class OutsideDomain:
@@ -49,7 +49,7 @@ class OutsideDomain:
             return
         unseen = np.add.reduceat(np.isin(graphs.atomic_numbers, list(elements)), graphs.atom_offsets[:-1], dtype=int)
         shares = unseen / np.diff(graphs.atom_offsets)
-        much = shares >= _MUCH
+        much = shares >= MUCH
         atoms = graphs.atomic_numbers[np.repeat(much, np.diff(graphs.atom_offsets))]
         self.elements |= elements.intersection(atoms.tolist())
         self.n_unseen += np.count_nonzero(much)
@@ -58,7 +58,7 @@ class OutsideDomain:
             self.most_unseen = shares[worst], self.n_crystals + worst
 
     def _add_cells(self, beyond: np.ndarray) -> None:
-        self.n_unlike += np.count_nonzero(beyond.max(axis=1) >= _FAR_BEYOND)
+        self.n_unlike += np.count_nonzero(beyond.max(axis=1) >= FAR_BEYOND)
         worst, reason = np.unravel_index(beyond.argmax(), beyond.shape)
         if beyond[worst, reason] > self.most_unlike[0]:
             self.most_unlike = beyond[worst, reason], self.n_crystals + int(worst), UNUSUAL[reason]

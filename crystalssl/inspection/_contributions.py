@@ -191,7 +191,9 @@ def _integrate(
     missing = predictions - baselines - _sums(values, batch)
     total = _sums(values.abs(), batch).clamp(min=torch.finfo(torch.float64).tiny)
     values += values.abs() / total[batch.batch] * missing[batch.batch]
-    return values.cpu().numpy(), baselines.cpu().numpy(), (missing.abs() / total).cpu().numpy()
+    # Of contributions that are nothing beside the prediction, rounding may be all that is missing.
+    parts = missing.abs() / torch.maximum(total, 1e-4 * predictions.abs())
+    return values.cpu().numpy(), baselines.cpu().numpy(), parts.cpu().numpy()
 
 
 def _equal_atoms(nodes: Tensor, batch: Batch) -> Tensor:
