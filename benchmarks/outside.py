@@ -60,7 +60,7 @@ def main() -> None:
     frame.to_csv(options.results / "outside.csv", index=False)
     for title, column in (("of which predict warns", "warned"), ("whose cells domain flags", "flagged")):
         table = frame.pivot_table(column, ["set", "labels"], "crystals", sort=False)
-        cells = table.map("{:.1%}".format).reset_index()
+        cells = table.map(lambda part: "" if np.isnan(part) else f"{part:.1%}").reset_index()
         print(f"\nparts of crystals {title}\n\n{markdown([*cells.columns], cells.to_numpy().tolist())}")
 
 

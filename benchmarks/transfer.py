@@ -45,19 +45,19 @@ def main() -> None:
     ]
     for row in rows:
         if not results.has(row):
-            results.append({**row, **measure(row, sets, model)})
-            print(*row.values(), flush=True)
+            found = measure(row, sets, model)
+            results.append({**row, **found})
+            print(row["task"], row["seed"], found["verdict"], flush=True)
     frame = results.select(rows)
-    numbers = ["jensen_shannon", "r2_pretrained", "r2_untrained", "gain_of_report"]
+    numbers = ["jensen_shannon", "r2_pretrained", "r2_untrained", "gain_of_probe", "gain_of_fits"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
     means = frame.groupby("task", sort=False)[numbers].mean()
-    means["r2_gain"] = means.r2_pretrained - means.r2_untrained
     means["verdicts"] = frame.groupby("task", sort=False).verdict.agg(", ".join)
     means["gain"] = [measured_gain(options, task, weights) for task in means.index]
     print("\nmeans over seeds; gains are parts by which the error is lower with pretraining\n")
     cells = means.map(lambda x: x if isinstance(x, str) else f"{x:.3g}").reset_index()
     print(markdown([*cells.columns], cells.to_numpy().tolist()))
-    for name in ("r2_gain", "gain_of_report"):
+    for name in ("gain_of_probe", "gain_of_fits"):
         known = means[[name, "gain"]].dropna()
         if len(known) > 2:
             print(f"\nrank correlation of {name} and the measured gain: {known.corr('spearman').iloc[0, 1]:.2f}")
@@ -76,7 +76,8 @@ def measure(row: dict[str, Any], sets: Sets, model: Any) -> dict[str, Any]:
         "jensen_shannon": report.jensen_shannon,
         "r2_pretrained": float(report.probe.pretrained.mean()),
         "r2_untrained": float(report.probe.untrained.mean()),
-        "gain_of_report": float(report.gain.gain.iloc[-1]) if row["fits"] else np.nan,
+        "gain_of_probe": 1 - float(np.exp((np.log(1 - report.probe).diff(axis=1, periods=-1).pretrained / 2).mean())),
+        "gain_of_fits": float(report.gain.gain.iloc[-1]) if row["fits"] else np.nan,
         "seconds": time.perf_counter() - started,
     }
 

@@ -138,9 +138,10 @@ def transfer_report(
     probe = _probe(model, source, graphs, values, splits, draw_seed(rng))
     curve = _learning_curve(model, source, graphs, values, splits, sizes, rng)
     gain = _gain(curve, len(values) - n_train)
+    ratio = (len(values) - n_train) / n_train
     return Bunch(
-        verdict=_verdict(gain, probe, (len(values) - n_train) / n_train),
-        evidence=[_of_elements(elements, divergence), _of_probe(probe), *map(_of_size, gain.itertuples())],
+        verdict=_verdict(gain, probe, ratio),
+        evidence=[_of_elements(elements, divergence), _of_probe(probe, ratio), *map(_of_size, gain.itertuples())],
         elements=elements,
         jensen_shannon=divergence,
         probe=probe,
@@ -279,28 +280,29 @@ def _gain(curve: Any, n_test: int) -> Any:
 
     rows = []
     for size, errors in curve.groupby("size"):
-        changes = np.log(errors.pretrained / errors.untrained).to_numpy()
-        ends = changes.mean() + np.array([0, 1, -1]) * _margin(changes, n_test / size)
-        rows.append([size, *(1 - np.exp(ends))])
+        rows.append([size, *_interval(np.log(errors.pretrained / errors.untrained), n_test / size)])
     return pd.DataFrame(rows, columns=["size", "gain", "low", "high"])
 
 
-def _margin(differences: np.ndarray, ratio: float) -> float:
-    """Return half the interval of a mean over test sets that are drawn from the same crystals (Nadeau and Bengio).
+def _gain_of_probe(probe: Any, ratio: float) -> list[float]:
+    """Return by which part root-mean-square errors of the linear model are lower with pretraining, with an interval."""
+    unexplained = (1 - probe).clip(lower=1e-12)
+    return _interval(np.log(unexplained.pretrained / unexplained.untrained) / 2, ratio)
 
-    `ratio` is the number of test crystals over that of training crystals.
+
+def _interval(changes: Any, ratio: float) -> list[float]:
+    """Return the gain that logarithms of ratios of errors mean, and the ends of its interval (Nadeau and Bengio).
+
+    Test sets are drawn from the same crystals; `ratio` is the number of theirs over that of training crystals.
     """
-    n = len(differences)
-    return float(t.ppf((1 + _CONFIDENCE) / 2, n - 1) * np.sqrt((1 / n + ratio) * differences.var(ddof=1)))
+    n = len(changes)
+    margin = t.ppf((1 + _CONFIDENCE) / 2, n - 1) * np.sqrt((1 / n + ratio) * changes.var(ddof=1))
+    return [float(1 - np.exp(changes.mean() + end)) for end in (0, margin, -margin)]
 
 
 def _verdict(gain: Any, probe: Any, ratio: float) -> str:
-    if len(gain):
-        low, high, how_sure = gain.low.iloc[-1], gain.high.iloc[-1], ""
-    else:
-        differences = (probe.pretrained - probe.untrained).to_numpy()
-        margin, how_sure = _margin(differences, ratio), "likely "
-        low, high = differences.mean() - margin, differences.mean() + margin
+    how_sure = "" if len(gain) else "likely "
+    _, low, high = gain.iloc[-1][["gain", "low", "high"]] if len(gain) else _gain_of_probe(probe, ratio)
     if low > 0:
         return how_sure + "helps"
     return how_sure + "hurts" if high < 0 else "no difference that shows"
@@ -316,11 +318,13 @@ def _of_elements(elements: Any, divergence: float) -> str:
     return f"{text}, and {', '.join(rare)} are rare in it." if rare else f"{text}."
 
 
-def _of_probe(probe: Any) -> str:
+def _of_probe(probe: Any, ratio: float) -> str:
     means, deviations = probe.mean(), probe.std()
+    gain, low, high = _gain_of_probe(probe, ratio)
     return (
         f"Ridge regression on vectors has an R² of {means.pretrained:.2f} ± {deviations.pretrained:.2f} with the "
-        f"pretrained encoder, {means.untrained:.2f} ± {deviations.untrained:.2f} with an untrained one."
+        f"pretrained encoder, {means.untrained:.2f} ± {deviations.untrained:.2f} with an untrained one: it errs "
+        f"{100 * gain:.0f} % less ({100 * low:.0f} to {100 * high:.0f} %)."
     )
 
 
