@@ -40,6 +40,8 @@ __all__ = ["transfer_report"]
 _FEWEST = 10
 """Crystals below which nothing can be told."""
 _CONFIDENCE = 0.95
+_N_PROBES = 20
+"""Test sets of the linear model, at least, which takes no time."""
 _RARE = 1e-3
 """Part of the atoms of the corpus below which an element is rare in it."""
 
@@ -59,8 +61,8 @@ def transfer_report(
 
     Three things are looked at: whether the corpus of pretraining holds the elements; what a linear model makes of the
     vectors of the pretrained encoder, and of one that is not trained; and the errors of finetuning and of training from
-    random weights, on parts of the crystals. `n_repeats` times a part is drawn at random as a test set. Give the
-    training crystals alone, so that those of a final test choose nothing.
+    random weights, on parts of the crystals. Test sets are drawn at random, several times. Give the training crystals
+    alone, so that those of a final test choose nothing.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def transfer_report(
         random weights. None is a quarter of those outside the test set, and all of them. An empty list leaves the
         learning curve out, so that the report takes seconds.
     n_repeats : int, default=5
-        Test sets that are drawn.
+        Test sets of the learning curve. The linear model has 20 at least.
     test_size : float, default=0.25
         Part of the crystals in a test set.
     corpus : sequence of crystals, CrystalGraphs or None, default=None
@@ -121,7 +123,7 @@ def transfer_report(
     >>> X, y = load_prototypes("bulk_modulus", return_X_y=True)
     >>> report = transfer_report(X[:60], y[:60], sizes=[], random_state=0)
     >>> report.probe.shape
-    (5, 2)
+    (20, 2)
     >>> print(report.evidence[0])
     All crystals are of elements that pretraining has seen; their shares differ from the corpus by 0.29 ...
     """
@@ -130,13 +132,14 @@ def transfer_report(
     X = as_graphs(X)
     source = EncoderSource.of(model.pretrain, model.encoder, X)
     graphs = model._to_graphs(X, source.recipe)
-    splits = list(ShuffleSplit(n_repeats, test_size=test_size, random_state=draw_seed(rng)).split(values))
+    n_splits = max(n_repeats, _N_PROBES)
+    splits = list(ShuffleSplit(n_splits, test_size=test_size, random_state=draw_seed(rng)).split(values))
     n_train = len(splits[0][0])
     sizes = _check_sizes([n_train // 4, n_train] if sizes is None else sizes, n_train)
     check_known_elements(graphs, source.elements, np.arange(len(graphs)))
     elements, divergence = _elements(graphs, _corpus(corpus, model, source))
     probe = _probe(model, source, graphs, values, splits, draw_seed(rng))
-    curve = _learning_curve(model, source, graphs, values, splits, sizes, rng)
+    curve = _learning_curve(model, source, graphs, values, splits[:n_repeats], sizes, rng)
     gain = _gain(curve, len(values) - n_train)
     ratio = (len(values) - n_train) / n_train
     return Bunch(
