@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test oldest fuzz lint types docs linkcheck clean
+.PHONY: help demo test oldest fuzz lint types tables docs linkcheck notebooks release clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,12 +45,21 @@ lint: $(STAMP)  ## ruff, and the check of the documentation
 types: $(STAMP)  ## mypy on the package
 	$(PY) -m mypy
 
+tables: $(STAMP)  ## write the tables and figures of README and docs that benchmarks/results make
+	$(PY) benchmarks/tables.py
+
 docs: $(VENV)/.docs  ## the site in docs/_build/html, with the examples run; wants Python 3.11 or newer
 	$(PY) docs/check.py
 	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 linkcheck: $(VENV)/.docs  ## ask the web for every link of the site
 	CRYSTALSSL_DOCS_QUICK=1 $(PY) -m sphinx --keep-going -b linkcheck docs docs/_build/linkcheck
+
+notebooks: $(VENV)/.docs  ## run the tutorials and write their notebooks
+	OMP_NUM_THREADS=1 $(PY) tools/notebooks.py
+
+release: $(STAMP)  ## wheel and sdist in empty environments of Python 3.10 to 3.13
+	$(PY) tools/check_release.py
 
 clean:  ## remove the virtual environment, builds and caches
 	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info docs/_build docs/api docs/auto_examples .mypy_cache .pytest_cache .ruff_cache .hypothesis

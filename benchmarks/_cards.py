@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from _common import SCRATCH, Results, markdown, settings_id
-from forces import FRAMES
+from _frames import FRAMES
 
 from crystalssl import CrystalSSLRegressor
 from crystalssl.encoders import ENCODERS
@@ -32,11 +32,12 @@ MATERIALS_PROJECT = (
     "A. Jain et al., Commentary: The Materials Project. APL Mater. 1, 011002 (2013), doi:10.1063/1.4812323."
 )
 SEVENNET = (
-    " Energies, forces and virials are computed by `benchmarks/forces.py` with the universal potential SevenNet-0 of "
-    "11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; doi:10.1021/acs.jctc.4c00190), once per frame: a "
-    "crystal of the corpus whose atoms are displaced and whose lattice is strained at random. SevenNet-0 itself was "
-    "trained on energies, forces and stresses of relaxations in the Materials Project, those of crystals in the "
-    "evaluation sets among them."
+    " Energies, forces, virials, frequencies and moduli are computed by `benchmarks/potential.py` with the universal "
+    "potential SevenNet-0 of 11 July 2024 (package sevenn 0.13.0, whose metadata say MIT; "
+    "doi:10.1021/acs.jctc.4c00190) for crystals of up to 20 atoms: at rest (29 evaluations), displaced and strained at "
+    "random, and a layer in vacuum (one each). The energy of exfoliation includes the dispersion of D3 "
+    "(`benchmarks/dispersion.py`, doi:10.1002/jcc.21759). SevenNet-0 itself was trained on energies, forces and "
+    "stresses of relaxations in the Materials Project, those of crystals in the evaluation sets among them."
 )
 # What each method is called, its reference, and what its paper has beside the settings here.
 TWINS_SETTINGS = {
@@ -89,8 +90,8 @@ def write_card(folder: Path, results: Path) -> None:
     method = folder.name
     name, reference, paper = METHODS[method]
     config = json.loads((folder / "config.json").read_text())
-    runs = Results(results / "pretraining.csv", ["weights"]).read()
-    runs = runs[runs.weights == config["sha256"]]
+    all_runs = Results(results / "pretraining.csv", ["weights"]).read()
+    runs = all_runs[all_runs.weights == config["sha256"]]
     if runs.empty:
         print(f"{method}: {results / 'pretraining.csv'} knows nothing of the weights in {folder}: no card")
         return
@@ -98,6 +99,8 @@ def write_card(folder: Path, results: Path) -> None:
     epochs = Results(results / "pretraining_epochs.csv", ["weights", "epoch"]).read()
     epochs = epochs[epochs.weights == config["sha256"]].drop_duplicates("epoch", keep="last")
     best = epochs.epoch[epochs.valid_loss.idxmin()] if epochs.valid_loss.notna().any() else epochs.epoch.iloc[-1]
+    before = all_runs[all_runs.weights == (run.get("went_on_from") or None)]
+    before = f"It went on from the weights of another run: {described(before.iloc[-1])}" if len(before) else ""
     labels, what = "", "crystals"
     if TASKS[method].needs_labels:
         labels = (
@@ -122,8 +125,7 @@ def write_card(folder: Path, results: Path) -> None:
         "## Settings",
         settings_table(config, run, paper),
         "## Run",
-        f"`{run.command}` took {run.seconds / 60:.0f} min ({run.crystals_per_second:.0f} crystals/s) for {run.epochs} "
-        f"epochs on {run.device}, threads: {run.threads} ({run.machine}); crystalssl {run.version}, seed {run.seed}. "
+        f"{described(run)}{before}"
         f"The weights are those of epoch {best}"
         f"{', which has the lowest validation loss' if epochs.valid_loss.notna().any() else ''}.",
         markdown(
@@ -137,6 +139,14 @@ def write_card(folder: Path, results: Path) -> None:
     ]
     (folder / "README.md").write_text("\n\n".join(sections) + "\n")
     print(f"{method}: wrote {folder / 'README.md'}")
+
+
+def described(run: pd.Series) -> str:
+    """Return a sentence on a run of pretraining."""
+    return (
+        f"`{run.command}` took {run.seconds / 60:.0f} min ({run.crystals_per_second:.0f} crystals/s) for {run.epochs} "
+        f"epochs on {run.device}, threads: {run.threads} ({run.machine}); crystalssl {run.version}, seed {run.seed}. "
+    )
 
 
 def settings_table(config: dict[str, Any], run: pd.Series, paper: dict[str, Any]) -> str:

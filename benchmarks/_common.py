@@ -171,6 +171,14 @@ def settings_id(estimator: Any, *more: Any) -> str:
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
 
 
+def name_settings(folder: Path, settings: str, changes: list[tuple[str, Any]]) -> None:
+    """Write down, in settings.csv, which version and --set an identifier stands for; benchmarks/tables.py reads it."""
+    said = " ".join(f"{name}={value}" for name, value in changes)
+    Results(folder / "settings.csv", ["settings"]).append(
+        {"settings": settings, "version": crystalssl.__version__, "changes": said}
+    )
+
+
 class Results:
     """A CSV file to which rows are appended as they come.
 

@@ -4,9 +4,9 @@
 
 "finetuning" takes one setting of the regressor away at a time, with the bundled weights. "pretraining" takes one part
 of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random frames of
-benchmarks/forces.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away one
-part of the network at a time. "elements" finetunes on crystals with oxygen, of
-every set only these, and compares a corpus without oxygen with a random one of the same size. Training rows, test rows
+benchmarks/potential.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away
+one part of the network at a time. "elements" finetunes on crystals with oxygen, of every set only these, and compares a
+corpus without oxygen with a random one of the same size. Training rows, test rows
 and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
 seed to results/ablation.csv, leaves out what is there, and prints tables.
 """
@@ -28,13 +28,14 @@ from _common import (
     data_file,
     make_parser,
     markdown,
+    name_settings,
     run_all,
     settings_id,
     sha256,
     weights_sha256,
 )
+from _frames import FRAMES
 from _sets import UNITS, Sets, n_atoms_of
-from forces import FRAMES
 from pretrain import JOINT, PROPERTIES, SETTINGS, frames_of
 from study import learn
 
@@ -79,9 +80,17 @@ PRETRAINING: dict[str, tuple[Changes, list[str]] | None] = {
     "masking and denoising, no labels": ({"task_params": SELF_SUPERVISED}, []),
     "labels of the database only": ({}, PROPERTIES),
     "forces and virials only": ({}, ["forces", "virial"]),
-    "no forces": ({}, [name for name in JOINT if name != "forces"]),
-    "no virials": ({}, [name for name in JOINT if name != "virial"]),
-    "no energies": ({}, [name for name in JOINT if name != "energy"]),
+    **{
+        f"no {what}": ({}, [name for name in JOINT if name not in names])
+        for what, names in {
+            "forces": ["forces"],
+            "virials": ["virial"],
+            "energies": ["energy"],
+            "frequencies": ["frequency"],
+            "moduli": ["log10_k", "log10_g"],
+            "exfoliation": ["exfoliation"],
+        }.items()
+    },
     "all labels of both": ({}, PROPERTIES + FRAMES),
     "masking and denoising too": ({"task_params": SELF_SUPERVISED}, JOINT),
     "no angles": ({"encoder_params": {"l_max": 0}}, JOINT),
@@ -102,7 +111,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=UNITS, default=SETS, metavar="SET", help=f"{list(UNITS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(3))
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
-    parser.add_argument("--work", type=Path, default=CACHE, help="of benchmarks/forces.py (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=CACHE, help="of benchmarks/potential.py (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     add_settings(parser)
     options = parser.parse_args()
@@ -111,6 +120,7 @@ def main() -> None:
     for table in options.tables:
         if not options.report:
             measure(table, settings, options, results)
+            name_settings(options.results, settings, options.set)
         frame = results.read()
         frame = frame[(frame.table == table) & (frame.settings == settings)]
         newest = frame.groupby("variant").weights.transform("last")  # those of other weights are from before
@@ -170,20 +180,24 @@ def weights(work: Path, graphs: CrystalGraphs, labels: pd.DataFrame, changes: Ch
     return folder
 
 
-def print_table(table: str, frame: Any) -> None:
+def print_table(table: str, frame: pd.DataFrame) -> None:
     """Print errors, and how far they are from those of the first variant."""
     if frame.empty:
         return
+    text, seeds = table_of(frame, TABLES[table])
+    print(f"\n{table}: MAE with {SIZE} labels, seeds: {seeds}; in brackets against {TABLES[table][0]!r}\n\n{text}")
+
+
+def table_of(frame: pd.DataFrame, variants: list[str]) -> tuple[str, int]:
+    """Return errors beside those of the first variant, over the sets and seeds that all have, and how many seeds."""
     errors = frame.pivot_table("mae", ["task", "seed"], "variant", sort=False)
-    errors = errors[[variant for variant in TABLES[table] if variant in errors]].dropna()
-    first = errors.columns[0]
+    errors = errors[[variant for variant in variants if variant in errors]].dropna()
     means = errors.groupby("task", sort=False).mean().T
-    changes = means / means.loc[first] - 1
-    seeds = errors.index.unique("seed").size
-    print(f"\n{table}: MAE with {SIZE} labels, seeds: {seeds}; in brackets against {first!r}\n")
+    changes = means / means.iloc[0] - 1
     cells = means.map("{:.3g}".format) + changes.map(" ({:+.0%})".format)
     lines = [[variant, *cells.loc[variant], f"{changes.loc[variant].mean():+.1%}"] for variant in means.index]
-    print(markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines))
+    text = markdown(["", *(f"{task}, {UNITS[task]}" for task in means.columns), "mean"], lines)
+    return text, errors.index.unique("seed").size
 
 
 if __name__ == "__main__":

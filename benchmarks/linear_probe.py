@@ -32,6 +32,7 @@ from _common import (
     encoder_of,
     make_parser,
     markdown,
+    name_settings,
     settings_id,
     weights_sha256,
 )
@@ -125,6 +126,7 @@ def probe(method: str, sample: Sample, results: Results) -> list[dict[str, str]]
     rows = [{"target": target, "method": method, "settings": settings, "weights": weights} for target in sample.targets]
     if all(results.has(row) for row in rows):
         return rows
+    name_settings(results.path.parent, settings, [])
     vectors = vectors_of(method, sample)
     for row in rows:
         y, train, test = sample.targets[row["target"]], sample.train, sample.test

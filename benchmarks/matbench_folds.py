@@ -20,6 +20,7 @@ from _common import (
     make_model,
     make_parser,
     markdown,
+    name_settings,
     run_all,
     settings_id,
     weights_sha256,
@@ -64,26 +65,44 @@ ELSEWHERE = {
 }
 
 
-def summary(frame: pd.DataFrame, task: str, unit: str) -> str:
-    """Return a Markdown table of our errors among the published ones, lowest first."""
+def published(task: str) -> list[tuple[str, float, float | None]]:
+    """Return name, mean and deviation of what others have published."""
     board = leaderboard()
     board = board[(board.task == task) & board.algorithm.isin(PUBLISHED)]
-    rows = [(f"{row.algorithm} (published)", row.mean, row.std) for row in board.itertuples()]
-    rows += [(f"{name} (published)", mean, None) for name, mean in ELSEWHERE.get(task, {}).items()]
-    runs = frame[frame.task == task].pivot_table("mae", ["fold", "seed"], "method", sort=False)
-    for method, errors in runs.items():
-        folds = errors.groupby("fold").mean().dropna()
-        if len(folds) == 5:
+    rows = [(row.algorithm, row.mean, row.std) for row in board.itertuples()]
+    return rows + [(name, mean, None) for name, mean in ELSEWHERE.get(task, {}).items()]
+
+
+def over_folds(runs: pd.DataFrame) -> tuple[float, float] | None:
+    """Return mean and deviation over the folds of a method's runs, each fold's the mean over seeds; None for fewer."""
+    folds = runs.groupby("fold").mae.mean()
+    return (folds.mean(), folds.std(ddof=0)) if len(folds) == 5 else None
+
+
+def against(runs: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+    """Return the differences of errors of the same fold and seed."""
+    errors = [frame.set_index(["fold", "seed"]).mae for frame in (runs, others)]
+    return (errors[0] - errors[1]).dropna()
+
+
+def summary(frame: pd.DataFrame, task: str, unit: str) -> str:
+    """Return a Markdown table of our errors among the published ones, lowest first."""
+    rows = [(f"{name} (published)", *errors) for name, *errors in published(task)]
+    of = dict(list(frame[frame.task == task].groupby("method", sort=False)))
+    for method, runs in of.items():
+        errors = over_folds(runs)
+        if errors is not None:
             note, baseline = "", baseline_of(method)
-            if method != baseline and baseline in runs:
-                # Of the same fold and seed.
-                note = f", better than from scratch in {wins(runs[method] - runs[baseline])} runs"
-            rows.append((f"**crystalssl, {method}**{note}", folds.mean(), folds.std(ddof=0)))
+            if method != baseline and baseline in of:
+                note = f", better than from scratch in {wins(against(runs, of[baseline]))} runs"
+            rows.append((f"**crystalssl, {method}**{note}", *errors))
     rows.sort(key=lambda row: row[1])
-    return markdown(
-        [task, f"MAE ({unit})"],
-        [[name, f"{mean:.1f}" + ("" if spread is None else f" ± {spread:.1f}")] for name, mean, spread in rows],
-    )
+    return markdown([task, f"MAE ({unit})"], [[name, with_spread(mean, spread)] for name, mean, spread in rows])
+
+
+def with_spread(mean: float, spread: float | None) -> str:
+    """Return an error with its deviation, if that is known."""
+    return f"{mean:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def main() -> None:
@@ -115,6 +134,7 @@ def main() -> None:
                         row = {**row, "unit": data.unit}
                         calls.append(joblib.delayed(fit_and_score)(model, graphs, data.target, *splits[fold], row))
         run_all(calls, results, options.jobs)
+    name_settings(options.results, settings, options.set)
 
     frame = results.select(rows)
     print(f"\nMean ± standard deviation over the five official folds; seeds: {options.seeds}, settings: {settings}\n")

@@ -28,6 +28,7 @@ from _common import (
     make_model,
     make_parser,
     markdown,
+    name_settings,
     run_all,
     settings_id,
     weights_sha256,
@@ -78,6 +79,7 @@ def main() -> None:
             if not results.has(row)
         ]
         run_all(calls, results, options.jobs)
+        name_settings(options.results, settings, options.set)
     frame = results.select(wanted)
     print_table(frame, methods)
     print_summary(frame, methods)

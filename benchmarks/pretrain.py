@@ -4,12 +4,18 @@
     python benchmarks/pretrain.py barlow --set max_epochs=30 learning_rate=5e-4 --output /tmp/weights
     python benchmarks/pretrain.py barlow cdssl joint --card-only    # after other benchmarks have written results
 
-`joint` learns from energies, forces and virials that benchmarks/forces.py has computed before, beside labels of the
-database. Its corpus are then the frames of forces.py, crystals whose atoms are displaced; --labels has it learn from
-others, such as those of the database alone, of the crystals as they are:
+`joint` learns from what benchmarks/potential.py and benchmarks/dispersion.py have computed before, beside labels of the
+database. Its corpus are then the frames of potential.py: crystals at rest, displaced ones, and layers of them. --labels
+has it learn from others, such as those of the database alone, of the crystals as they are:
 
     python benchmarks/pretrain.py joint --set max_epochs=20 --output /tmp/weights \\
         --labels formation_energy_per_atom band_gap efermi total_magnetization e_above_hull
+
+A run can go on from the weights of another, as that of the bundled `joint` did, whose first part was made on a GPU:
+
+    python benchmarks/pretrain.py joint --device cuda --output /tmp/first \\
+        --set batch_size=256 learning_rate=2e-3 max_epochs=16
+    python benchmarks/pretrain.py joint --set max_epochs=12 weights=/tmp/first/joint continue_training=True
 
 Reads mp_pretrain.parquet from the data folder, builds the graphs once per recipe (they stay in the work folder, under
 the file's hash), pretrains, writes crystalssl/weights/METHOD/ and results/pretraining.csv. An interrupted run goes on
@@ -30,8 +36,10 @@ import numpy as np
 import pandas as pd
 import torch
 from _cards import write_card
-from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256
-from forces import FRAMES, rattled, read_frames
+from _common import CACHE, ROOT, Results, add_settings, data_file, machine, make_parser, sha256, weights_sha256
+from _frames import FRAMES, LAYER, REST, frame_of, read_frames
+from dispersion import dispersion_file
+from potential import labels_folder
 
 import crystalssl
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, PretrainedCrystalEmbedder
@@ -41,10 +49,10 @@ from crystalssl.pretext import TASKS, surrogate_classes
 
 PROPERTIES = ["formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "e_above_hull"]
 # What `joint` predicts; benchmarks/ablation.py compares with other choices.
-JOINT = ["formation_energy_per_atom", "band_gap", "energy", "forces", "virial"]
+JOINT = ["formation_energy_per_atom", "band_gap", *FRAMES]
 # Where the bundled weights depart from the defaults of the estimator.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "joint": {"max_epochs": 36, "batch_size": 64, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
+    "joint": {"max_epochs": 24, "task_params": {"mask_weight": 0, "denoise_weight": 0}},
 }
 
 
@@ -59,7 +67,7 @@ def corpus_graphs(
         print(f"building the graphs of {path}")
         structures = read_optimade_parquet(path, columns=[]).data
         if frames is not None:
-            structures = [rattled(structures[row], row, frame) for row, frame in zip(*which, strict=True)]
+            structures = [frame_of(structures[row], row, frame) for row, frame in zip(*which, strict=True)]
         graphs = transformer.transform(structures)
         with contextlib.suppress(FileExistsError):  # of a run beside this one
             graphs.save(folder)
@@ -69,11 +77,22 @@ def corpus_graphs(
 def frames_of(
     path: Path, corpus: str, work: Path, encoder: str, numbers: list[int] | None = None
 ) -> tuple[CrystalGraphs, pd.DataFrame]:
-    """Return the frames of benchmarks/forces.py, all or those of some numbers, and all their labels."""
-    read = read_frames(work, corpus)
-    frames = pd.DataFrame({name: read[name] for name in ("row", "frame", "energy")})
+    """Return the frames of benchmarks/potential.py, all or those of some numbers, and all their labels."""
+    read = read_frames(labels_folder(work, corpus))
+    frames = pd.DataFrame({name: read[name] for name in ("row", "frame", "energy", "frequency")})
     frames["forces"] = np.split(read["forces"], read["offsets"][1:-1])
     frames["stress"] = list(read["stress"])
+    at_rest, layers = frames.frame == REST, frames.frame == LAYER
+    # Logarithms, since what counts of a modulus or a frequency is by which factor it is off; floors bound their tails.
+    frames["frequency"] = np.log10(frames.frequency.clip(lower=10))
+    bulk, shear = voigt_averages(read["stiffness"])
+    frames["log10_k"], frames["log10_g"] = np.log10(np.maximum(bulk, 1)), np.log10(np.maximum(shear, 1))
+    rest = frames[at_rest].set_index("row").energy
+    found = np.load(dispersion_file(work, corpus))
+    dispersion = pd.Series(found["layer"] - found["rest"], index=found["row"])
+    rows = frames.row[layers]
+    exfoliation = frames.energy[layers].to_numpy() - rest[rows].to_numpy() + dispersion[rows].to_numpy()  # eV/atom
+    frames.loc[layers, "exfoliation"] = np.log10(np.maximum(exfoliation, 0) + 0.01)
     if numbers is not None:
         frames = frames[frames.frame.isin(numbers)].reset_index(drop=True)
     graphs = corpus_graphs(path, corpus, work, encoder, frames)
@@ -85,7 +104,16 @@ def frames_of(
     fractions = counts / counts.sum(axis=1, keepdims=True)
     frames["energy"] -= fractions @ np.linalg.lstsq(fractions, frames.energy, rcond=None)[0]
     known = known_properties(path).loc[frames.row].reset_index(drop=True)
+    known[frames.frame == LAYER] = np.nan  # a layer is another crystal than the one of the database
     return graphs, pd.concat([known, frames[FRAMES]], axis=1)
+
+
+def voigt_averages(stiffness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Voigt's averages of bulk and shear moduli from stiffnesses of shape (n_crystals, 6, 6)."""
+    tension = stiffness[:, [0, 1, 2], [0, 1, 2]].sum(axis=1)
+    across = stiffness[:, [0, 0, 1], [1, 2, 2]].sum(axis=1)
+    shear = stiffness[:, [3, 4, 5], [3, 4, 5]].sum(axis=1)
+    return (tension + 2 * across) / 9, (tension - across + 3 * shear) / 15
 
 
 def labels_of(method: str, path: Path, names: list[str]) -> Any:
@@ -161,6 +189,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
             "machine": machine(),
             "seed": options.seed,
             "labels": "; ".join(options.labels) if TASKS[method].n_labels_param is not None else "",
+            "went_on_from": "" if embedder.weights is None else weights_sha256(embedder.weights),
             "version": crystalssl.__version__,
             "command": command,
         }

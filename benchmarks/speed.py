@@ -1,6 +1,7 @@
 """Speed of crystalssl beside that of the packages and published codes that do the same.
 
-    python benchmarks/speed.py                        # everything, at most 20 minutes
+    python benchmarks/speed.py                        # all but whole jobs, at most 20 minutes
+    python benchmarks/speed.py --parts jobs           # whole jobs, a quarter of an hour
     python benchmarks/speed.py --parts graphs cgcnn   # some parts; the results of the others stay as they are
     python benchmarks/speed.py --report --docs        # nothing is measured: docs/performance.md from the results
 
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from _common import ROOT, machine, make_parser
-from _speed import gpu, graphs, limits, pipeline, pretraining, training
+from _speed import gpu, graphs, jobs, limits, pipeline, pretraining, training
 from _speed.data import Crystals
 from _speed.race import Differs, Pace
 from _speed.results import all_groups, load, merge, replace_between, report
@@ -49,6 +50,8 @@ def measure(part: str, crystals: Crystals, options: argparse.Namespace) -> dict[
     measured: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg()[0]}
     if part == "limits":
         measured["limits"] = limits.measured()
+    elif part == "jobs":
+        measured["jobs"] = list(jobs.time_jobs(crystals, options.size))
     elif part == "gpu":
         if torch.cuda.is_available():
             measured |= {"device": torch.cuda.get_device_name(), "rows": list(gpu.time_gpu(crystals, 1024))}
@@ -65,7 +68,9 @@ def measure(part: str, crystals: Crystals, options: argparse.Namespace) -> dict[
 def main() -> None:
     parser = make_parser(__doc__)
     names = ["limits", *PARTS, "gpu"]
-    parser.add_argument("--parts", nargs="+", choices=names, default=names, metavar="PART", help=", ".join(names))
+    parser.add_argument(
+        "--parts", nargs="+", choices=[*names, "jobs"], default=names, metavar="PART", help=", ".join([*names, "jobs"])
+    )
     parser.add_argument("--rounds", type=int, default=9, help="at most (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=20, help="after which a race ends, once it has three rounds (default: 20)"

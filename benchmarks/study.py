@@ -8,18 +8,16 @@ Part "configurations" trains on 10, 20, …, 70 % of the rows, "few" on 25, 50, 
 seed draws a fifth of the rows as the test set and the training rows from the others, the same for all methods, each of
 which is compared with its encoder from scratch, or by --against-defaults with itself without what --set changes. Models
 are those of the estimator's defaults, ended after 2,000 steps where the epochs would make more. Adds one row per set,
-method, size and seed to results/study.csv, leaves out what is there, prints tables, and draws the picture of
-docs/results.md with --figure docs/figures/study.png. The default and its baseline take six hours of one core.
+method, size and seed to results/study.csv, leaves out what is there, and prints tables; those of the documentation, and
+the picture, are made by benchmarks/tables.py. The default and its baseline take six hours of one core.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import joblib
-import matplotlib
 import numpy as np
 import pandas as pd
 from _common import (
@@ -30,20 +28,16 @@ from _common import (
     make_model,
     make_parser,
     markdown,
+    name_settings,
     run_all,
     settings_id,
     weights_sha256,
     wins,
 )
 from _sets import UNITS, Sets
-from matplotlib import pyplot
-from matplotlib.ticker import LogLocator
 from sklearn.model_selection import train_test_split
 
 from crystalssl import CrystalGraphs, CrystalSSLRegressor
-from crystalssl.plotting import plot_label_efficiency
-
-matplotlib.use("Agg")
 
 Changes = list[tuple[str, Any]]
 
@@ -65,7 +59,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, help="other than each part's own")
     parser.add_argument("--methods", nargs="+", default=["joint"], help="bundled weights or weights folders")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
-    parser.add_argument("--figure", type=Path, help="draw errors against numbers of labels to this file")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--against-defaults", action="store_true", help="show what --set changes")
     add_settings(parser)
@@ -98,13 +91,13 @@ def main() -> None:
                 if not results.has(row)
             ]
             run_all(calls, results, options.jobs)
+            for method, changes in models.values():
+                name_settings(options.results, key_of("", "", 0, method, changes)["settings"], changes)
         frames[part] = pd.concat(
             results.select([row for other, row in wanted if other == name]).assign(method=name) for name in models
         )
         for method, baseline in baselines.items():
             print_table(part, frames[part], method, baseline)
-    if options.figure is not None:
-        draw(paired(pd.concat(frames.values())), options.sets, options.figure)
 
 
 def key_of(task: str, size: str, seed: int, method: str, changes: Changes) -> dict[str, Any]:
@@ -149,26 +142,6 @@ def print_table(part: str, frame: pd.DataFrame, method: str, baseline: str) -> N
     print(
         markdown(["", *table.columns], [[name, *row] for name, row in zip(cells.index, cells.to_numpy(), strict=True)])
     )
-
-
-def draw(frame: pd.DataFrame, sets: list[str], path: Path) -> None:
-    """Draw errors against the number of labels, a panel for every set."""
-    columns = min(4, len(sets))
-    rows = math.ceil(len(sets) / columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(4 * columns, 3.2 * rows), layout="constrained", squeeze=False
-    )
-    for ax, name in zip(axes.flat, sets, strict=False):
-        plot_label_efficiency(frame[frame.task == name], ax, unit=UNITS[name])
-        ax.set(title=name, xscale="log", ylim=(0, None))
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        ax.xaxis.set_major_formatter("{x:,.0f}")
-        ax.xaxis.set_minor_formatter("")
-    for ax in axes.flat[len(sets) :]:
-        ax.remove()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    print(f"\nfigure: {path}")
 
 
 if __name__ == "__main__":

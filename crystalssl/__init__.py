@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         pretext,
         training,
     )
+    from crystalssl._show_versions import show_versions
     from crystalssl.estimators import (
         CrystalSSLClassifier,
         CrystalSSLRegressor,
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
         load,
         skops_trusted_types,
     )
-    from crystalssl.graphs import CrystalGraphs, CrystalGraphTransformer, check_structures
+    from crystalssl.graphs import CrystalCorpus, CrystalGraphs, CrystalGraphTransformer, check_structures
 
 __all__ = [
     "LIMITS",
+    "CrystalCorpus",
     "CrystalGraphTransformer",
     "CrystalGraphs",
     "CrystalSSLClassifier",
@@ -64,12 +66,14 @@ __all__ = [
     "matbench",
     "plotting",
     "pretext",
+    "show_versions",
     "skops_trusted_types",
     "training",
 ]
 
 # Public name -> submodule that defines it. Whatever else __all__ lists is itself a submodule.
 _DEFINED_IN = {
+    "CrystalCorpus": "graphs",
     "CrystalGraphTransformer": "graphs",
     "CrystalGraphs": "graphs",
     "CrystalSSLClassifier": "estimators",
@@ -77,6 +81,7 @@ _DEFINED_IN = {
     "PretrainedCrystalEmbedder": "estimators",
     "check_structures": "graphs",
     "load": "estimators",
+    "show_versions": "_show_versions",
     "skops_trusted_types": "estimators",
 }
 

@@ -11,7 +11,10 @@ from crystalssl._limits import LIMITS
 
 __all__ = ["Entry", "blocks_of", "read_header", "write_header"]
 
-_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_SIZES = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "BOOL": 1},
+    **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1},
+}
 _ALIGNMENT = 64
 _BLOCK = 2**20
 

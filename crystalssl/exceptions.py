@@ -16,6 +16,7 @@ __all__ = [
     "OutsideDomainWarning",
     "PluginError",
     "PluginWarning",
+    "ProcessError",
     "RecipeMismatchError",
     "RecordError",
     "ResultsError",
@@ -94,6 +95,10 @@ class NotRegisteredError(CrystalSSLError, KeyError):
 
 class PluginError(CrystalSSLError, ImportError):
     """An installed package declares an encoder, a pretext task or an augmentation that cannot be imported or used."""
+
+
+class ProcessError(CrystalSSLError, RuntimeError):
+    """Processes that are to train one network together cannot: they differ, or one has ended."""
 
 
 class NonFiniteError(CrystalSSLError, FloatingPointError):

@@ -18,6 +18,8 @@ DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
 import _api  # noqa: E402
+import latex2mathml.converter  # noqa: E402
+from docutils import nodes  # noqa: E402
 
 import crystalssl  # noqa: E402
 
@@ -45,9 +47,12 @@ default_role = "py:obj"  # single backticks in docstrings are links where they n
 
 html_theme = "pydata_sphinx_theme"
 html_title = "crystalssl"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 # Pages that have no others below them: nothing to navigate.
-html_sidebars = {name: [] for name in ("get-started", "results", "performance", "inside", "faq")}
+html_sidebars = {name: [] for name in ("get-started", "results", "trials", "performance", "inside", "faq")}
 toc_object_entries_show_parents = "hide"
 html_theme_options = {
     "github_url": repository,
@@ -59,7 +64,7 @@ html_theme_options = {
     "footer_end": [],
 }
 
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 
 autosummary_imported_members = True
@@ -85,7 +90,7 @@ intersphinx_timeout = 5
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/(linear_probing|pretrain_your_own|quickstart)\.py",
+    "filename_pattern": r"/(linear_probing|pretrain_your_own|quickstart|tutorials/\w+)\.py",
     "plot_gallery": not quick,
     "reset_argv": "_gallery.arguments",
     "abort_on_example_error": True,
@@ -96,6 +101,9 @@ sphinx_gallery_conf = {
             "pretrain_your_own.py",
             "choose_pretraining.py",
             "matbench_cross_validation.py",
+            "few_labels.py",
+            "own_corpus.py",
+            "screening.py",
         ]
     ),
     "download_all_examples": False,
@@ -114,11 +122,14 @@ def link_to_repository(app, docname, source):
     """Files outside of docs/, which Markdown pages name by their place in the repository, are read on its site."""
 
     def address(link):
-        path = link[1].partition("#")[0]
-        kind = "tree" if (DOCS.parent / path).is_dir() else "blob"
-        return f"]({repository}/{kind}/main/{link[1]})"
+        target, anchor = re.fullmatch(r"([^#]*)(.*)", link[1]).groups()
+        path = (DOCS / docname).parent.joinpath(target).resolve()
+        if path.is_relative_to(DOCS):
+            return link[0]
+        kind = "tree" if path.is_dir() else "blob"
+        return f"]({repository}/{kind}/main/{path.relative_to(DOCS.parent)}{anchor})"
 
-    source[0] = re.sub(r"\]\(\.\./([^)\s]+)\)", address, source[0])
+    source[0] = re.sub(r"\]\((\.\./[^)\s]+)\)", address, source[0])
 
 
 def skip_foreign(app, what, name, member, skip, options):
@@ -129,6 +140,13 @@ def skip_foreign(app, what, name, member, skip, options):
     return None
 
 
+def mathml(self, node):
+    """Browsers draw MathML themselves; MathJax would be fetched from elsewhere."""
+    display = "inline" if node.tagname == "math" else "block"
+    self.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+    raise nodes.SkipNode
+
+
 def as_news(record):
     """Where there is no network, links to other projects are left out; that is no reason to fail."""
     record.levelno, record.levelname = logging.INFO, "INFO"
@@ -137,6 +155,7 @@ def as_news(record):
 
 def setup(app):
     _api.write_pages(DOCS / "api")
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-skip-member", skip_foreign)
     logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(as_news)

@@ -2,7 +2,8 @@
 Let a grid search choose the pretraining
 ========================================
 
-Let a grid search choose the pretraining, as it would choose any other parameter. Run it with::
+Let a grid search choose the pretraining, as it would choose any other parameter. Each name brings its own encoder, so
+that this compares encoders too; docs/choosing.md has a search over objectives alone. Run it with::
 
     python examples/choose_pretraining.py --data FOLDER
 
@@ -59,7 +60,8 @@ model = Pipeline(
 grid = {"model__pretrain": [None, "joint", "barlow"], "model__freeze_encoder": [False]}
 # Freezing the encoder makes sense only where it knows something.
 grid = [grid, {"model__pretrain": ["joint", "barlow"], "model__freeze_encoder": [True]}]
-search = GridSearchCV(model, grid, cv=3, scoring="neg_mean_absolute_error").fit(X_train, y_train)
+# A misspelt name is an error, where the search would otherwise write NaN and choose another.
+search = GridSearchCV(model, grid, cv=3, scoring="neg_mean_absolute_error", error_score="raise").fit(X_train, y_train)
 
 results = search.cv_results_
 labels = [

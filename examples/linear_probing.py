@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from crystalssl import CrystalGraphTransformer, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes, read_optimade_parquet
-from crystalssl.plotting import plot_predictions
+from crystalssl.plotting import ParityDisplay
 
 matplotlib.use("Agg")
 SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
@@ -64,7 +64,7 @@ for method, panel in zip(options.methods, panels[0], strict=True):
     error = mean_absolute_error(y_test, predicted)
     print(f"  {method:<10} R² {r2_score(y_test, predicted):.3f}, MAE {error:.3f} {unit}")
     panel.set_title(method)
-    plot_predictions(y_test, predicted, panel, unit)
+    ParityDisplay.from_predictions(y_test, predicted, unit=unit, ax=panel)
 options.figure.parent.mkdir(exist_ok=True)
 figure.savefig(options.figure, dpi=100, bbox_inches="tight")
 print(f"figure: {options.figure}")

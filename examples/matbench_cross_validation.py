@@ -26,7 +26,7 @@ from sklearn.model_selection import cross_val_predict
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
 from crystalssl.datasets import fetch_matbench, matbench_folds
 from crystalssl.exceptions import DatasetError
-from crystalssl.plotting import plot_predictions
+from crystalssl.plotting import ParityDisplay
 
 matplotlib.use("Agg")
 SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
@@ -61,7 +61,7 @@ print(f"  {model}  {errors.mean():.1f} ± {errors.std():.1f}   ({', '.join(f'{er
 print(f"  median of the training targets  {baseline.mean():.1f} ± {baseline.std():.1f}")
 
 # These targets span decades, and so do the predictions of a model that learns their logarithm.
-axes = plot_predictions(y, predicted, unit=task.unit, log=min(y.min(), predicted.min()) > 0)
+display = ParityDisplay.from_predictions(y, predicted, unit=task.unit, log=min(y.min(), predicted.min()) > 0)
 options.figure.parent.mkdir(exist_ok=True)
-axes.figure.savefig(options.figure, dpi=100)
+display.figure_.savefig(options.figure, dpi=100)
 print(f"figure: {options.figure}\ntime: {time.perf_counter() - started:.0f} s")

@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes, read_optimade_parquet
-from crystalssl.plotting import plot_learning_curves
+from crystalssl.plotting import TrainingHistoryDisplay
 
 matplotlib.use("Agg")
 SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
@@ -70,8 +70,8 @@ for name, pretrain in {"from scratch": None, "your weights": options.folder}.ite
     model = CrystalSSLRegressor(pretrain=pretrain, random_state=0).fit(train, y_train)
     print(f"  {name}: MAE {mean_absolute_error(y_test, model.predict(test)):.2f} g/cm³ with {len(train)} labels")
 
-axes = plot_learning_curves(embedder)
-axes.set_title(f"pretraining ({options.method}) on {len(corpus)} crystals")
+display = TrainingHistoryDisplay.from_estimator(embedder)
+display.ax_.set_title(f"pretraining ({options.method}) on {len(corpus)} crystals")
 options.figure.parent.mkdir(exist_ok=True)
-axes.figure.savefig(options.figure, dpi=100)
+display.figure_.savefig(options.figure, dpi=100)
 print(f"figure: {options.figure}")

@@ -31,7 +31,7 @@ from sklearn.model_selection import ShuffleSplit, learning_curve
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes
 from crystalssl.exceptions import OutsideDomainWarning
-from crystalssl.plotting import plot_label_efficiency
+from crystalssl.plotting import LabelEfficiencyDisplay
 
 matplotlib.use("Agg")  # writes files, needs no screen
 # So few labels never hold all elements, which the models warn of.
@@ -98,8 +98,8 @@ magnesia = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.21), ["Mg", "O"], 
 modulus = model.predict([magnesia])[0]
 print(f"\nmagnesium oxide: {modulus:.0f} GPa predicted (160 GPa measured; the potential behind the labels is too soft)")
 
-axes = plot_label_efficiency(runs, unit="GPa")
-axes.set(title="Bulk modulus from few labels", ylim=(0, None))
+display = LabelEfficiencyDisplay.from_results(runs, unit="GPa")
+display.ax_.set(title="Bulk modulus from few labels", ylim=(0, None))
 options.figure.parent.mkdir(exist_ok=True)
-axes.figure.savefig(options.figure, dpi=120, bbox_inches="tight")
+display.figure_.savefig(options.figure, dpi=120, bbox_inches="tight")
 print(f"\nfigure: {options.figure}\ntime: {time.perf_counter() - started:.0f} s")

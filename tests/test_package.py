@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,8 @@ def test_submodule_is_an_attribute_after_plain_import():
 
 def test_table_of_names_and_all_agree():
     assert set(crystalssl._DEFINED_IN) < set(crystalssl.__all__)
-    assert set(crystalssl._DEFINED_IN.values()) < set(crystalssl.__all__)
+    modules = {name for name in crystalssl._DEFINED_IN.values() if not name.startswith("_")}
+    assert modules < set(crystalssl.__all__)
 
 
 def test_misspelt_attribute():
@@ -63,6 +65,21 @@ def test_limits_are_one_object_whose_fields_are_known():
     assert crystalssl.LIMITS is crystalssl.graphs.LIMITS
     with pytest.raises(AttributeError, match="side"):
         crystalssl.LIMITS.side = 5  # a misspelt limit would be set without a word
+
+
+def test_versions_that_are_shown(capsys):
+    import torch
+
+    crystalssl.show_versions()
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert f"crystalssl: {crystalssl.__version__}" in lines
+    assert f"torch: {torch.__version__}" in lines
+    assert any(line.startswith("devices: cpu") for line in lines)
+    from importlib.metadata import requires
+
+    needed = {re.split(r"[ ;<>=!~\[(]", line)[0] for line in requires("crystalssl") if "extra ==" not in line}
+    shown = {line.partition(":")[0] for line in lines}
+    assert needed - {"tomli"} <= shown
 
 
 def test_version_is_the_installed_one():

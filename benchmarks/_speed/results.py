@@ -106,6 +106,23 @@ def summary(groups: dict[str, Rows]) -> str:
     return markdown(["what", "times of", "goal", "found", "met"], lines)
 
 
+def jobs_table(rows: Rows) -> str:
+    """Return whole jobs in Markdown."""
+    lines = [
+        [
+            row["name"],
+            f"{row['work']:,} {row['unit']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}",
+            f"{row['seconds']:.1f} s ({row['clock']})",
+            f"{row['work'] / row['seconds']:,.0f}",
+            f"at most {row['goal']:g} s: {'yes' if row['seconds'] <= row['goal'] else 'no'}",
+            ", ".join(f"{part} {seconds / row['seconds']:.0%}" for part, seconds in row["parts"].items()),
+            row["checked"],
+        ]
+        for row in rows
+    ]
+    return markdown(["job", "work", "time", "per second", "goal", "of which", "checked"], lines)
+
+
 def gpu_table(part: dict[str, Any]) -> str:
     """Return the graphics card's part, or why there is none."""
     if "skipped" in part:
@@ -128,6 +145,8 @@ def report(results: dict[str, Any], parts: list[str]) -> str:
     if limits:
         blocks.append(limits_table(limits["limits"]))
     blocks += [table_of(name, rows) for name, rows in groups.items()]
+    if "jobs" in results["parts"]:
+        blocks.append(jobs_table(results["parts"]["jobs"]["jobs"]))
     if "gpu" in results["parts"]:
         blocks.append(gpu_table(results["parts"]["gpu"]))
     return "\n\n".join(blocks)

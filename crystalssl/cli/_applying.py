@@ -31,8 +31,8 @@ class Applied(NamedTuple):
         return [(part.ids[row], part.rows[row], part.files[row], reason) for row, reason in found]
 
 
-def load_predictor(folder: str, device: str) -> Predictor:
-    """Return what predicts with the model of a folder, or say that it holds none."""
+def load_predictor(folder: str, device: str, domain: bool = False) -> Predictor:
+    """Return what predicts with the model of a folder, or say that it holds none; see :class:`Predictor`."""
     from crystalssl.estimators import load
 
     model = load(folder)
@@ -41,7 +41,7 @@ def load_predictor(folder: str, device: str) -> Predictor:
             f"{folder} holds an encoder, which predicts nothing; train a model with it, by crystalssl fit --pretrain "
             f"{folder}"
         )
-    return Predictor(model.set_params(device=device, verbose=0))
+    return Predictor(model.set_params(device=device, verbose=0), domain)
 
 
 class Predictor:
@@ -51,9 +51,12 @@ class Predictor:
     ----------
     model : CrystalSSLRegressor or CrystalSSLClassifier
         Fitted.
+    domain : bool, default=False
+        Whether there are columns that say how far crystals are from those of training.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, domain: bool = False):
+        self._domain = ["distance", "percentile", "verdict"] if domain else []
         self.model = model.set_output(predict="default")
         self.columns = ["prediction"]
         if hasattr(model, "classes_"):
@@ -62,6 +65,7 @@ class Predictor:
             kinds = ["prediction", "std"] if len(model.nets_) > 1 else ["prediction"]
             names = [""] if len(model.target_names_) == 1 else [f"_{name}" for name in model.target_names_]
             self.columns = [kind + name for kind in kinds for name in names]
+        self.columns += self._domain
         self._outside = model._outside_domain()
 
     def __call__(self, graphs: Any) -> list[np.ndarray]:
@@ -75,6 +79,11 @@ class Predictor:
                 several = len(self.model.nets_) > 1
                 parts = self.model.predict(graphs, return_std=True) if several else (self.model.predict(graphs),)
                 columns = [column for part in parts for column in part.reshape(len(part), -1).T]
+            if self._domain:
+                from crystalssl.inspection import domain
+
+                frame = domain(self.model, graphs)
+                columns += [frame[name].to_numpy() for name in self._domain]
         self._outside.add(graphs, cell_features(graphs))
         return columns
 

@@ -11,7 +11,19 @@ INTERRUPTED = 130
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with a line that says what is left and how to go on."""
+    """Ctrl-C or SIGTERM, with a line that says what is left and how to go on.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+    status : int, default=INTERRUPTED
+        With which the command ends.
+    """
+
+    def __init__(self, message: str, status: int = INTERRUPTED):
+        super().__init__(message)
+        self.status = status
 
 
 def in_one_line(error: object) -> str:

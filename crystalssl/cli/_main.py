@@ -15,6 +15,7 @@ from crystalssl.cli.embed import embed
 from crystalssl.cli.fit import fit
 from crystalssl.cli.graphs import graphs
 from crystalssl.cli.info import info
+from crystalssl.cli.map import map
 from crystalssl.cli.matbench import matbench
 from crystalssl.cli.predict import predict
 from crystalssl.cli.pretrain import pretrain
@@ -48,7 +49,7 @@ class _Group(click.Group):
                 note = f" {error}" if isinstance(error, Interrupted) else ""
                 start = "\n" if sys.stderr.isatty() else ""  # below a bar of progress
                 click.echo(f"{start}Interrupted.{note}", err=True)
-                ctx.exit(INTERRUPTED)
+                ctx.exit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
             except Exception as error:
                 if state.get("debug"):
                     raise
@@ -93,7 +94,7 @@ def cli() -> None:
     """
 
 
-for command in (fit, predict, screen, embed, pretrain, graphs, matbench, info):
+for command in (fit, predict, screen, embed, pretrain, map, graphs, matbench, info):
     cli.add_command(command)
 
 

@@ -18,6 +18,8 @@ from crystalssl.cli._table import Table, open_table
 __all__ = ["Failures", "Part", "ids_beside", "parts", "read", "source_of", "write_values"]
 
 _COLUMNS = ("id", "row", "file", "reason")
+_AT_A_TIME = 1024
+"""Crystals of a part."""
 
 
 class Part(NamedTuple):
@@ -46,7 +48,7 @@ def source_of(paths: tuple[str, ...]) -> Any:
     return list(paths)
 
 
-def parts(paths: tuple[str, ...], encoder: Any, **options: Any) -> Iterator[Part]:
+def parts(paths: tuple[str, ...], encoder: Any, start: int = 0, **options: Any) -> Iterator[Part]:
     """Yield the crystals of a source, some at a time.
 
     Parameters
@@ -55,14 +57,17 @@ def parts(paths: tuple[str, ...], encoder: Any, **options: Any) -> Iterator[Part
         What the user named.
     encoder : object
         Whose graphs are made, as of :func:`crystalssl.io.iter_crystals`.
+    start : int, default=0
+        Number of the first part; those before are passed over.
     **options
-        id, structure, n_jobs, verbose.
+        id, structure, n_jobs, verbose, and known_ids.
     """
-    if len(paths) == 1 and os.path.isfile(os.path.join(paths[0], "graphs.json")):
-        yield from _stored(Path(paths[0]), bool(options["verbose"]))
+    if _holds_graphs(paths):
+        yield from _stored(Path(paths[0]), bool(options["verbose"]), start)
         return
     from crystalssl.io import iter_crystals
 
+    options |= {"chunk_size": _AT_A_TIME, "chunks": slice(start, None)}
     for chunk in iter_crystals(source_of(paths), on_error="report", as_graphs=True, encoder=encoder, **options):
         problems = [tuple(problem[:4]) for _, problem in chunk.problems]
         yield Part(chunk.ids, chunk.rows, chunk.files, chunk.data, problems)
@@ -73,14 +78,22 @@ def ids_beside(folder: Path) -> Path:
     return folder.with_name(folder.name + ".ids.csv")
 
 
-def _stored(folder: Path, verbose: bool) -> Iterator[Part]:
+def _holds_graphs(paths: tuple[str, ...]) -> bool:
+    from crystalssl.graphs._manifest import is_corpus
+    from crystalssl.graphs._storage import is_stored
+
+    return len(paths) == 1 and (is_corpus(paths[0]) or is_stored(paths[0]))
+
+
+def _stored(folder: Path, verbose: bool, first: int) -> Iterator[Part]:
     from tqdm import tqdm
 
     from crystalssl import CrystalGraphs
+    from crystalssl.graphs._given import as_graphs
 
-    graphs = CrystalGraphs.load(folder)
+    graphs: Any = as_graphs(folder)
     ids = [str(row) for row in range(len(graphs))]
-    if ids_beside(folder).is_file():
+    if isinstance(graphs, CrystalGraphs) and ids_beside(folder).is_file():
         with ids_beside(folder).open(encoding="utf-8", newline="") as file:
             ids = [row["id"] for row in csv.DictReader(file)]
         if len(ids) != len(graphs):
@@ -88,10 +101,13 @@ def _stored(folder: Path, verbose: bool) -> Iterator[Part]:
                 f"{ids_beside(folder)} has {len(ids)} ids, {folder} has {len(graphs)} graphs; make both anew"
             )
     with tqdm(total=len(graphs), unit="crystal", disable=not verbose, delay=3.0) as bar:
-        for start in range(0, len(graphs), 1000):
-            part = graphs[start : start + 1000]
+        for start in range(first * _AT_A_TIME, len(graphs), _AT_A_TIME):
+            part = graphs[start : start + _AT_A_TIME]
             rows: list[int | None] = [*range(start, start + len(part))]
-            yield Part(ids[start : start + len(part)], rows, [str(folder)] * len(part), part, [])
+            names = ids[start : start + len(part)]
+            if not isinstance(part, CrystalGraphs):  # of a corpus
+                names, part = part.ids.tolist(), part.to_graphs()
+            yield Part(names, rows, [str(folder)] * len(part), part, [])
             bar.update(len(part))
 
 
@@ -135,19 +151,19 @@ class Failures(contextlib.AbstractContextManager):
         if self.path is not None and not self.count and error[0] is None:
             _remove_former(self.path)
 
-    def exit(self, ctx: click.Context) -> None:
+    def exit(self, ctx: click.Context, status: int = FAILED_RECORDS) -> None:
         """End the command with a status that tells of failed records, if there are any."""
         if not self.count:
             return
         where = "" if self.path is None else f"; see {self.path}"
         records = "1 record" if self.count == 1 else f"{self.count} records"
         click.echo(f"{records} could not be used{where}", err=True)
-        ctx.exit(FAILED_RECORDS)
+        ctx.exit(status)
 
 
 def _failed_path(output: str) -> Path:
     path = Path(output)
-    stem = path.stem if path.suffix in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet") else path.name
+    stem = path.stem if path.suffix in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".html") else path.name
     return path.with_name(f"{stem}.failed.csv")
 
 
@@ -180,6 +196,8 @@ def read(paths: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> An
     from crystalssl.io import read_crystals
     from crystalssl.io._rows import split_unit
 
+    if _holds_graphs(paths):
+        return _read_graphs(paths[0], targets)
     target: Any = None
     if targets:
         target = targets[0] if len(targets) == 1 else list(targets)
@@ -190,11 +208,25 @@ def read(paths: tuple[str, ...], targets: tuple[str, ...], **options: Any) -> An
         raise ValueError(str(error).replace("on_error='report'", "--on-error report")) from error
     if data.target is not None:
         values, units = data.target, data.unit if isinstance(data.unit, list) else [data.unit]
-        names, stated = zip(*map(split_unit, data.target_names), strict=True)  # of a column "gap (eV)"
-        units = [unit or other for unit, other in zip(units, stated, strict=True)]
+        names = [split_unit(name)[0] for name in data.target_names]  # of a column "gap (eV)"
         data.target = pd.Series(values, name=names[0]) if values.ndim == 1 else pd.DataFrame(values, columns=[*names])
         data.target.attrs["unit"] = dict(zip(names, units, strict=True))
     return data
+
+
+def _read_graphs(folder: str, targets: tuple[str, ...]) -> Any:
+    """Return graphs, or a corpus, that were made before; they have no targets."""
+    from sklearn.utils import Bunch
+
+    from crystalssl.graphs._given import as_graphs
+    from crystalssl.io._chunk import report_of
+
+    if targets:
+        raise ValueError(
+            f"{folder} holds graphs without targets: name the source that they were made of, or, in Python, give their "
+            "targets to fit(folder, y)"
+        )
+    return Bunch(data=as_graphs(folder), target=None, report=report_of([]))
 
 
 def write_values(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
 from crystalssl.cli import _options as options
+from crystalssl.cli._failures import Interrupted
 
 __all__ = ["graphs"]
 
 
 @click.command(short_help="Make the graphs of crystals once.")
 @options.source
-@options.output("Folder of the graphs, which must not exist yet.", required=True)
+@options.output("Folder of the graphs; one that was begun is gone on with.", required=True)
 @click.option("--encoder", default="gatedgcn", show_default=True, metavar="NAME", help="Encoder that will read them.")
 @click.option("--cutoff", type=float, metavar="Å", help="Longest edge, if not the encoder's.")
 @click.option("--max-neighbors", type=int, metavar="N", help="Neighbours of an atom, if not the encoder's.")
+@click.option(
+    "--shard-size", type=click.IntRange(1, 65_536), default=4096, show_default=True, help="Records of a shard."
+)
+@click.option("--part", metavar="K/N", help="Which of N processes this is, of which each makes a part.")
 @options.reading
 @click.pass_context
 def graphs(
@@ -26,40 +32,62 @@ def graphs(
     encoder: str,
     cutoff: float | None,
     max_neighbors: int | None,
+    shard_size: int,
+    part: str | None,
     reading: dict[str, Any],
 ) -> None:
-    """Make the graphs of crystals once, for training and predicting many times.
+    """Make the graphs of any number of crystals once, for training and predicting many times.
 
     \b
         crystalssl graphs corpus.parquet -o graphs
         crystalssl predict model graphs -o out.csv
+        crystalssl pretrain graphs -o weights
 
-    The ids go to OUTPUT.ids.csv, in the order of the graphs. In Python, CrystalGraphs.load(folder) maps them into
-    memory. Records that cannot be used are listed in OUTPUT.failed.csv, and the exit status is then 3.
+    They are written in a stream, shard by shard. After Ctrl-C, or a crash, the same command goes on where it stopped.
+    Several processes, on one machine or many, share the work:
+
+    \b
+        crystalssl graphs huge.parquet -o graphs --part 1/8     # and 2/8, 3/8, ...
+
+    In Python, CrystalCorpus.load(folder) opens the folder, and has the ids. Records that cannot be used are listed in
+    OUTPUT.failed.csv once all parts are finished, and the exit status is then 3.
     """
-    from pathlib import Path
+    from crystalssl import CrystalCorpus, CrystalGraphTransformer
+    from crystalssl.cli._records import Failures, source_of
+    from crystalssl.graphs._manifest import unfinished_parts
+    from crystalssl.io import write_corpus
 
-    from crystalssl import CrystalGraphTransformer
-    from crystalssl.cli._records import Failures, ids_beside, read
-    from crystalssl.cli._table import open_table
-
-    folder = Path(output)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; remove it or choose another name")
+    number, n_parts = _part(part)
     recipe = CrystalGraphTransformer(encoder, cutoff=cutoff, max_neighbors=max_neighbors)
-    data = read(
-        source,
-        (),
-        encoder=recipe,
-        on_error="report",
-        **reading,
-    )
     with Failures(output) as failures:
-        failures.add_report(data.report)
-        if len(data.ids) == 0:
-            raise ValueError("no record can be used")
-        data.data.save(folder)
-        with open_table(str(ids_beside(folder)), ["id"]) as table:
-            table.write([[name] for name in data.ids])
-    click.echo(f"{folder}: {data.data}", err=True)
+        try:
+            write_corpus(
+                source_of(source),
+                output,
+                encoder=recipe,
+                on_error="report",
+                shard_size=shard_size,
+                part=number,
+                n_parts=n_parts,
+                **reading,
+            )
+        except KeyboardInterrupt:
+            command = options.command_line(ctx)
+            raise Interrupted(f"What was made is in {output}; go on with: {command}") from None
+        if left := unfinished_parts(output):
+            click.echo(f"{output}: part {part} is finished, {len(left)} of {n_parts} are not", err=True)
+            return
+        corpus = CrystalCorpus.load(output)
+        failures.add_report(corpus.report)
+    click.echo(f"{output}: {corpus}", err=True)
     failures.exit(ctx)
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    """Return the number of a part from 0, and how many there are."""
+    if text is None:
+        return 0, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{text!r} is not of the form K/N, such as 1/8 to 8/8", param_hint="--part")
+    return int(match[1]) - 1, int(match[2])

@@ -41,8 +41,21 @@ def _content(folder: str) -> dict[str, Any]:
     from pathlib import Path
 
     from crystalssl import _files
+    from crystalssl.graphs._manifest import is_corpus
 
     path = Path(folder)
+    if is_corpus(path):
+        from crystalssl import CrystalCorpus
+
+        corpus = CrystalCorpus.load(path)
+        return {
+            "crystals": len(corpus),
+            "shards": len(corpus.shards),
+            "bytes": corpus.nbytes,
+            "recipe": str(corpus.recipe),
+            "elements": len(corpus.elements),
+            "fingerprint": corpus.fingerprint,
+        }
     if (path / "graphs.json").is_file():
         from crystalssl import CrystalGraphs
 

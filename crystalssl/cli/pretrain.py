@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
 from crystalssl.cli import _options as options
-from crystalssl.cli._failures import Interrupted
+from crystalssl.cli._failures import FAILED_RECORDS, Interrupted
 
 __all__ = ["pretrain"]
 
@@ -49,16 +50,22 @@ def pretrain(
         crystalssl pretrain corpus.parquet --method barlow --epochs 30 -o weights
         crystalssl pretrain mine/ --start joint -o weights
 
-    The state is saved after every epoch, in OUTPUT.checkpoint. After Ctrl-C, or a crash, the same command goes on from
-    there, to the weights that it would have had.
+    The state is saved after every epoch, in OUTPUT.checkpoint, and before the end that SIGTERM asks for. After that,
+    Ctrl-C, or a crash, the same command goes on from there, to the weights that it would have had.
+
+    Several processes, on one machine or many, with or without GPUs, share the crystals of every batch:
+
+    \b
+        torchrun --nproc-per-node 4 -m crystalssl pretrain corpus/ -o weights
     """
     from crystalssl import PretrainedCrystalEmbedder
     from crystalssl.cli._records import Failures, read
     from crystalssl.encoders import resolve_encoder
     from crystalssl.estimators._source import EncoderSource
     from crystalssl.pretext import resolve_task
-    from crystalssl.training import bundled_weights
+    from crystalssl.training import bundled_weights, distributed
     from crystalssl.training._folders import WEIGHTS, check_free
+    from crystalssl.training._preemption import Terminated
 
     folder, checkpoint = Path(output), Path(f"{output}.checkpoint")
     check_free(folder, WEIGHTS)
@@ -75,10 +82,14 @@ def pretrain(
         checkpoint=checkpoint,
         device=device,
         random_state=seed,
-        verbose=int(reading["verbose"]),
     )
     options.set_params(embedder, params)
-    with Failures(output) as failures:
+    with distributed(device) as ranks, Failures(output) as failures:
+        first = ranks.rank == 0
+        if not first:  # of all that they could say, the first one says the same
+            reading["verbose"] = False
+            warnings.simplefilter("ignore")
+        embedder.set_params(verbose=int(reading["verbose"]))
         data = read(
             source,
             targets,
@@ -87,7 +98,8 @@ def pretrain(
             keep_unlabelled=True,
             **reading,
         )
-        failures.add_report(data.report)
+        if first:
+            failures.add_report(data.report)
         try:
             embedder.fit(data.data, None if data.target is None else data.target.to_numpy())
         except KeyboardInterrupt:
@@ -95,7 +107,13 @@ def pretrain(
                 raise Interrupted("No epoch was finished, and nothing was written.") from None
             command = options.command_line(ctx)
             raise Interrupted(f"The state is in {checkpoint}; go on with: {command}") from None
+        except Terminated as error:
+            if not first:
+                raise
+            raise Interrupted(f"The state is in {checkpoint}; the same command goes on.", error.status) from None
+        if not first:
+            return
         embedder.save_pretrained(folder)
     checkpoint.unlink(missing_ok=True)
     click.echo(f"{folder}: {embedder.encoder_.name} by {method}, pretrained on {len(data.data)} crystals", err=True)
-    failures.exit(ctx)
+    failures.exit(ctx, FAILED_RECORDS if ranks.size == 1 else 0)  # which torchrun would take for a crash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -10,48 +11,34 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl._geometry import edge_vectors
-from crystalssl.encoders._kernels import angular_sums
-from crystalssl.encoders._layers import Layer, Topology, fast_form
+from crystalssl.encoders._topology import Topology
 
 __all__ = ["AngularSums", "BondAngles"]
-
-_FEW_BONDS = 13
 
 
 @dataclass(frozen=True, eq=False)
 class BondAngles:
-    """Legendre polynomials of the angles between all bonds of each atom. Made once per batch, shared by all layers.
+    """The directions of all bonds. Made once per batch, shared by all layers."""
 
-    Atoms have different numbers of bonds. Those of about as many are a group: the bonds of each fill the first of some
-    slots, as many for all, and bonds without a weight fill the others. A group is then one product of matrices.
-    """
-
-    groups: list[Tensor]  # each (n_atoms, n_slots * l_max, n_slots): P_l(cos θ) of slot, l and slot
-    slots: Tensor  # (n_edges,): where an edge stands among the slots of all atoms of all groups
-    n_slots: int  # of all of them
+    directions: Tensor  # (n_edges, 3), unit vectors
+    topology: Topology
     l_max: int
 
     @classmethod
-    def of(cls, batch: Batch, topology: Topology, l_max: int) -> BondAngles:
-        """Read the angles off a batch made by :func:`crystalssl.training.collate`."""
-        vectors = edge_vectors(batch).to(batch.distance.dtype)
-        directions = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        degrees = topology.edge_ptr.diff()
-        widths = _round_up(degrees)
-        order = widths.argsort(stable=True)
-        starts = torch.empty_like(order)
-        starts[order] = widths[order].cumsum(0) - widths[order]  # the first slot of each atom
-        rank = torch.arange(len(directions), device=order.device) - topology.edge_ptr[topology.centers]
-        slots = starts[topology.centers] + rank
-        n_slots = int(widths.sum())
-        filled = directions.new_zeros(n_slots, 3).index_copy(0, slots, directions)
-        groups, first = [], 0
-        for width, n_atoms in zip(*(part.tolist() for part in widths.unique(return_counts=True)), strict=True):
-            group = filled[first : first + n_atoms * width].view(n_atoms, width, 3)
-            polynomials = torch.stack(legendre(group @ group.transpose(1, 2), l_max), dim=2)
-            groups.append(polynomials.view(n_atoms, width * l_max, width))
-            first += n_atoms * width
-        return cls(groups, slots, n_slots, l_max)
+    def of(cls, batch: Batch, topology: Topology, edges: Tensor, l_max: int) -> BondAngles:
+        """Read the directions off a batch made by :func:`crystalssl.training.collate`.
+
+        Parameters
+        ----------
+        batch : torch_geometric.data.Batch
+        topology : Topology
+            In the order of :meth:`Topology.by_bonds`.
+        edges : Tensor of shape (n_edges,)
+            Which edge of the batch stands where in that order.
+        l_max : int
+        """
+        vectors = edge_vectors(batch).to(batch.distance.dtype).index_select(0, edges)
+        return cls(vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6), topology, l_max)
 
     def sum(self, weights: Tensor) -> Tensor:
         """Return ``Σ_k w_ik P_l(cos θ_jik)`` for every edge from j to i.
@@ -64,30 +51,30 @@ class BondAngles:
         -------
         Tensor of shape (n_edges, l_max * channels)
         """
-        return self._product(weights, self.l_max * weights.shape[1], self.groups)
+        blocks = zip(self.polynomials, self.topology.edges_by_block(weights), strict=True)
+        return torch.cat([(polynomials @ of_bonds).flatten(0, 1) for polynomials, of_bonds in blocks]).view(
+            len(weights), self.l_max * weights.shape[1]
+        )
 
-    def sum_transposed(self, grad: Tensor) -> Tensor:
-        """Return the gradient of the weights in :meth:`sum` from that of the sums, (n_edges, l_max * channels)."""
-        return self._product(grad, grad.shape[1] // self.l_max, [group.transpose(1, 2) for group in self.groups])
+    @functools.cached_property
+    def polynomials(self) -> list[Tensor]:
+        """``P_l(cos θ)`` of bond, l and bond of the atoms of each block: (n_atoms, n_bonds * l_max, n_bonds)."""
+        cosines = [block @ block.transpose(1, 2) for block in self.topology.edges_by_block(self.directions)]
+        return [torch.stack(legendre(block, self.l_max), dim=2).flatten(1, 2) for block in cosines]
 
-    def _product(self, rows: Tensor, out_dim: int, matrices: list[Tensor]) -> Tensor:
-        """Put rows of edges into their slots, multiply those of each atom by its matrix, and take rows of edges out."""
-        filled = rows.new_zeros(self.n_slots, rows.shape[1]).index_copy(0, self.slots, rows)
-        sizes = [len(group) * group.shape[2] for group in self.groups]
-        products = [
-            torch.bmm(matrix, part.view(*matrix.shape[::2], -1)).view(-1, out_dim)
-            for matrix, part in zip(matrices, filled.split(sizes), strict=True)
-        ]
-        return torch.cat(products).index_select(0, self.slots)
+    @functools.cached_property
+    def harmonics(self) -> list[Tensor]:
+        """What :func:`harmonics` returns, for each block of atoms; no gradient flows into it."""
+        return self.topology.edges_by_block(harmonics(self.directions.detach(), self.l_max))
 
-
-def _round_up(degrees: Tensor) -> Tensor:
-    """Return the degrees rounded up to some numbers of slots, each a quarter more than the one before."""
-    exponents = torch.log(degrees.clamp(min=1) / _FEW_BONDS) / math.log(1.25)
-    return (_FEW_BONDS * 1.25 ** exponents.ceil().clamp(min=0)).long().maximum(degrees)
+    @functools.cached_property
+    def degrees(self) -> Tensor:
+        """Which degree every harmonic has, 0 for l = 1, of shape (l_max (l_max + 2),)."""
+        degrees = torch.arange(self.l_max, device=self.directions.device)
+        return degrees.repeat_interleave(2 * degrees + 3)
 
 
-class AngularSums(Layer):
+class AngularSums(nn.Module):
     """What an atom's bonds see of each other's directions, in several channels.
 
     Every edge from neighbour j to centre i has a weight in each channel, ``w_ij = (R e_ij) (1 + S x_j) f_ij / 12``,
@@ -124,7 +111,6 @@ class AngularSums(Layer):
         self.source = nn.Linear(hidden_dim, channels)
         self.out_dim = channels * l_max
 
-    @fast_form(angular_sums)
     def forward(
         self, x: Tensor, edges: Tensor, topology: Topology, envelope: Tensor, angles: BondAngles
     ) -> tuple[Tensor, Tensor]:
@@ -142,3 +128,32 @@ def legendre(x: Tensor, l_max: int) -> list[Tensor]:
         two_below, below = polynomials[-2:]
         polynomials.append(((2 * degree - 1) * x * below - (degree - 1) * two_below) / degree)
     return polynomials[1 : l_max + 1]
+
+
+def harmonics(directions: Tensor, l_max: int) -> Tensor:
+    """Return real spherical harmonics of which ``Σ_m Y_lm(a) Y_lm(b) = P_l(a·b)``, of shape (n, l_max (l_max + 2)).
+
+    In the order of l = 1 … l_max, and of m = -l … l within. Solid harmonics of points on the sphere: polynomials of
+    the coordinates, made by recurrences that lose no digits.
+    """
+    x, y, z = directions.t()
+    cosines, sines = [torch.ones_like(x)], [torch.zeros_like(x)]  # sin(θ)^m times those of mφ
+    for _ in range(l_max):
+        cosines.append(x * cosines[-1] - y * sines[-1])
+        sines.append(x * sines[-1] + y * cosines[-2])
+    columns: dict[tuple[int, int], Tensor] = {}
+    for m in range(l_max + 1):
+        # Of the associated Legendre functions without sin(θ)^m, normalised so that their squares sum up to 1.
+        below = torch.zeros_like(z)
+        last = torch.full_like(z, math.prod(math.sqrt(1 - 0.5 / k) for k in range(1, m + 1)) * math.sqrt(1 + (m > 0)))
+        for degree in range(m, l_max + 1):
+            if degree > m:
+                falling = math.sqrt((degree - 1) ** 2 - m**2)
+                following = ((2 * degree - 1) * z * last - falling * below) / math.sqrt(degree**2 - m**2)
+                below, last = last, following
+            columns[degree, m] = last * cosines[m]
+            if m:
+                columns[degree, -m] = last * sines[m]
+    return torch.stack(
+        [columns[degree, m] for degree in range(1, l_max + 1) for m in range(-degree, degree + 1)], dim=1
+    )

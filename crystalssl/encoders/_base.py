@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl._config import Configured
@@ -20,6 +20,8 @@ __all__ = ["POOLED_LAYERS", "Encoded", "Encoder", "LayerOutputs", "current_confi
 
 POOLED_LAYERS = ("last", "all")
 """Whose outputs stand for the atoms: the last layer's, or those of the embedding and all layers side by side."""
+PROPERTY_READOUT, PROPERTY_DIM = "mean+max+min", 128
+"""Readout, and width of the hidden layer, of the properties that an encoder predicts itself."""
 
 
 class Encoded(NamedTuple):
@@ -33,11 +35,19 @@ class Encoded(NamedTuple):
         Vectors of the edges; None if the encoder does not update them.
     graph : Tensor of shape (n_crystals, graph_dim)
         Vectors of the crystals.
+    properties : Tensor of shape (n_crystals, n_properties) or None, default=None
+        What the encoder itself predicts of the crystals, if it has learnt to; see :meth:`Encoder.learn_properties`.
     """
 
     node: Tensor
     edge: Tensor | None
     graph: Tensor
+    properties: Tensor | None = None
+
+    @property
+    def vector(self) -> Tensor:
+        """All that is said of the crystals, side by side, of shape (n_crystals, vector_dim)."""
+        return self.graph if self.properties is None else torch.cat([self.graph, self.properties], dim=1)
 
 
 class LayerOutputs(NamedTuple):
@@ -62,7 +72,7 @@ class Encoder(Configured, Layer):
     """Base class: batch in, vectors of atoms, edges and crystals out.
 
     A subclass sets `name` and `recipe`. Its constructor takes JSON values, calls ``super().__init__``, and ends with
-    :meth:`set_widths`. It passes on the three parameters below, most simply as ``**shared``. It writes
+    :meth:`set_widths`. It passes on the parameters below, most simply as ``**shared``. It writes
     :meth:`layer_outputs`. All else is done here: pooling, and `config`, from which a weights folder rebuilds the
     encoder.
 
@@ -72,6 +82,8 @@ class Encoder(Configured, Layer):
         How atoms (and edges) are pooled into crystals, one of `READOUTS`.
     pooled_layers : {"last", "all"}, default="last"
         Whose outputs stand for the atoms: the last layer's, or those of the embedding and of every layer side by side.
+    n_properties : int, default=0
+        Properties of crystals that the encoder predicts itself; see :meth:`learn_properties`.
     kernels : {"fast", "plain"}, default="fast"
         "plain" computes each layer as its equation is written. It is slower, and can be differentiated twice and by
         distances. Both have the same weights and agree to rounding. It is not a part of `config`: weights are loaded
@@ -83,11 +95,13 @@ class Encoder(Configured, Layer):
         What rebuilds the encoder: ``type(encoder)(**encoder.config)``.
     node_dim, edge_dim, graph_dim : int
         Widths of what :meth:`forward` returns; `edge_dim` is None if it returns no edges.
+    vector_dim : int
+        Width of all that is said of a crystal: `graph_dim`, and the properties.
 
     Raises
     ------
     TypeError
-        If a parameter is not a JSON value. If a subclass does not take the three parameters above.
+        If a parameter is not a JSON value. If a subclass does not take `readout`, `pooled_layers` and `kernels`.
 
     Examples
     --------
@@ -141,6 +155,9 @@ class Encoder(Configured, Layer):
     edge_dim: int | None
     graph_dim: int
     readout: Readout
+    n_properties: int
+    vector_dim: int
+    property_head: nn.Module | None
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -152,7 +169,9 @@ class Encoder(Configured, Layer):
                 "super().__init__; end its parameters with **shared"
             )
 
-    def __init__(self, *, readout: str = "mean", pooled_layers: str = "last", kernels: str = "fast"):
+    def __init__(
+        self, *, readout: str = "mean", pooled_layers: str = "last", n_properties: int = 0, kernels: str = "fast"
+    ):
         super().__init__()
         if pooled_layers not in POOLED_LAYERS:
             raise ValueError(f"pooled_layers must be one of {POOLED_LAYERS}, got {pooled_layers!r}")
@@ -161,9 +180,13 @@ class Encoder(Configured, Layer):
         given = {key: _json_value(type(self), key, value) for key, value in self.config.items() if key != "kernels"}
         self.config = {**given, "readout": readout, "pooled_layers": pooled_layers}
         self.kernels = kernels
+        self.n_properties = n_properties
+        self.property_head = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "config": self.current_config(state["config"])})
+        missing = {"n_properties": 0, "vector_dim": state["graph_dim"]}  # of version 0.1
+        super().__setstate__({**missing, **state, "config": self.current_config(state["config"])})
+        self._modules.setdefault("property_head", None)
 
     @classmethod
     def current_config(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -185,8 +208,32 @@ class Encoder(Configured, Layer):
         self.node_dim = sum(node_dims) if self.config["pooled_layers"] == "all" else node_dims[-1]
         self.edge_dim = edge_dim
         self.readout = Readout(self.config["readout"], self.node_dim, edge_dim if self.pools_edges else None, state_dim)
-        self.graph_dim = self.readout.out_dim
+        self.graph_dim = self.vector_dim = self.readout.out_dim
+        # As in pretraining, however else the crystals' vectors are pooled.
+        edges = edge_dim if self.pools_edges else None
+        self._properties_of = Readout(PROPERTY_READOUT, node_dims[-1], edges, state_dim)
+        if self.n_properties:
+            self.learn_properties(self.n_properties)
         self.use_kernels(self.kernels)
+
+    def learn_properties(self, n_properties: int) -> None:
+        """Have the encoder predict properties of crystals itself, from the atoms and edges of its last layer.
+
+        What it has learnt of other properties is then a part of what it says of a crystal, and what is finetuned can
+        start from there: a handful of labels suffices where the target resembles one of them. Predictions of as many
+        properties as there are already stay as they are.
+
+        Parameters
+        ----------
+        n_properties : int
+            Number of properties, at least 1.
+        """
+        if self.property_head is None or n_properties != self.n_properties:
+            self.property_head = nn.Sequential(
+                nn.Linear(self._properties_of.out_dim, PROPERTY_DIM), nn.SiLU(), nn.Linear(PROPERTY_DIM, n_properties)
+            )
+        self.n_properties = self.config["n_properties"] = n_properties
+        self.vector_dim = self.graph_dim + n_properties
 
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
@@ -197,7 +244,12 @@ class Encoder(Configured, Layer):
         nodes, edge, state = self.layer_outputs(batch)
         node = torch.cat(nodes, dim=1) if self.config["pooled_layers"] == "all" else nodes[-1]
         weight = batch.edge_weight if self.fades_edges else None
-        return Encoded(node, edge, self.readout(node, edge, state, batch, weight))
+        graph, properties = self.readout(node, edge, state, batch, weight), None
+        if self.property_head is not None:
+            same = self.config["readout"] == PROPERTY_READOUT and self.config["pooled_layers"] == "last"
+            pooled = graph if same else self._properties_of(nodes[-1], edge, state, batch, weight)
+            properties = self.property_head(pooled)
+        return Encoded(node, edge, graph, properties)
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load weights; a readout that is not the one they were trained with keeps its initial ones.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crystalssl.encoders._kernels import edge_gated_conv
-from crystalssl.encoders._layers import Layer, Topology, beside, fast_form
+from crystalssl.encoders._layers import Layer, fast_form
+from crystalssl.encoders._topology import Topology
+
+if TYPE_CHECKING:
+    from crystalssl.encoders._angles import AngularSums, BondAngles
 
 __all__ = ["EdgeGatedConv"]
 
@@ -49,7 +55,7 @@ class EdgeGatedConv(Layer):
         edges: Tensor,
         topology: Topology,
         envelope: Tensor | None = None,
-        extra: tuple[Tensor, Tensor] | None = None,
+        angular: tuple[AngularSums, BondAngles] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Update the vectors of the nodes, and those of the edges.
 
@@ -60,12 +66,17 @@ class EdgeGatedConv(Layer):
         topology : Topology
         envelope : Tensor of shape (n_edges, 1) or None, default=None
             None stands for ones.
-        extra : pair of Tensor or None, default=None
-            Further features of the nodes, (n_nodes, extra_dim), and of the edges, (n_edges, extra_dim).
+        angular : pair of AngularSums and BondAngles, or None, default=None
+            What the further features of the nodes and of the edges are.
         """
         i, j = topology.centers, topology.neighbors
-        a, b, v, u = self.nodes(beside(x, extra, 0)).chunk(4, dim=1)
-        m = a[i] + b[j] + self.edge(beside(edges, extra, 1))
+        of_nodes, of_edges = x, edges
+        if angular is not None:
+            sums, angles = angular
+            power, of_angles = sums(x, edges, topology, envelope, angles)
+            of_nodes, of_edges = torch.cat([x, power], dim=1), torch.cat([edges, of_angles], dim=1)
+        a, b, v, u = self.nodes(of_nodes).chunk(4, dim=1)
+        m = a[i] + b[j] + self.edge(of_edges)
         w = torch.sigmoid(m) if envelope is None else torch.sigmoid(m) * envelope
         h = topology.sum(w * v[j]) / (topology.sum(w) + self.epsilon)
         x = x + F.silu(self.node_norm(u + h))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.data import Batch
 
-__all__ = ["KERNELS", "BatchNorm", "Layer", "Topology", "beside", "fast_form", "gaussian_expansion"]
+__all__ = ["KERNELS", "BatchNorm", "Layer", "fast_form", "gaussian_expansion"]
 
 KERNELS = ("fast", "plain")
 """The two forms of a layer."""
@@ -64,32 +61,6 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(x)
 
 
-@dataclass(frozen=True, eq=False)
-class Topology:
-    """Who is whose neighbour. Edges are grouped by their centres; made once per batch, shared by all layers."""
-
-    neighbors: Tensor  # (n_edges,)
-    centers: Tensor  # (n_edges,), ascending
-    edge_ptr: Tensor  # (n_atoms + 1,): edges of each centre
-    neighbor_order: Tensor  # (n_edges,): edges grouped by neighbour
-    neighbor_ptr: Tensor  # (n_atoms + 1,)
-
-    @classmethod
-    def of(cls, batch: Batch) -> Topology:
-        """Read the topology off a batch made by :func:`crystalssl.training.collate`."""
-        neighbors, centers = batch.edge_index
-        return cls(neighbors, centers, batch.edge_ptr, batch.neighbor_order, batch.neighbor_ptr)
-
-    @functools.cached_property
-    def pairs(self) -> Tensor:
-        """Rows of centre and neighbour in a table of all atoms twice, of shape (n_edges, 2)."""
-        return torch.stack([self.centers, self.neighbors + (len(self.edge_ptr) - 1)], dim=1)
-
-    def sum(self, x: Tensor) -> Tensor:
-        """Return the sums of the rows of `x`, one per edge, over the edges of each centre."""
-        return x.new_zeros(len(self.edge_ptr) - 1, *x.shape[1:]).index_add(0, self.centers, x)
-
-
 def gaussian_expansion(distances: Tensor, centers: Tensor, width: float) -> Tensor:
     """Return ``exp(-((d - µ) / width)²)`` for every distance and centre; a masked (infinite) distance gives zeros.
 
@@ -127,8 +98,3 @@ def once_per_value(embed: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Ten
         return embed(self, distinct).index_select(0, which)
 
     return forward
-
-
-def beside(x: Tensor, extra: tuple[Tensor, Tensor] | None, which: int) -> Tensor:
-    """Return vectors with further features beside them, where there are any."""
-    return x if extra is None else torch.cat([x, extra[which]], dim=1)

@@ -13,7 +13,8 @@ from torch_geometric.data import Batch
 
 from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
-from crystalssl.encoders._layers import Topology, gaussian_expansion, once_per_value
+from crystalssl.encoders._layers import gaussian_expansion, once_per_value
+from crystalssl.encoders._topology import Topology, offsets, ranges
 from crystalssl.graphs import RECIPES
 
 __all__ = ["ALIGNN"]
@@ -138,18 +139,18 @@ def line_topology(graph: Topology) -> Topology:
     n_edges = len(centers)
     # Edges that end in an atom follow each other, so that an edge's neighbours are a range ...
     n_neighbors = graph.edge_ptr.diff()[neighbors]
-    ptr = _offsets(n_neighbors)
+    ptr = offsets(n_neighbors)
     # ... and the edges that start where it ends are a range of `neighbor_order`. An edge's rank among those that end in
     # the same atom is its rank among the neighbours of each of them.
     n_continuations = graph.neighbor_ptr.diff()[centers]
-    continuations = graph.neighbor_order[_ranges(graph.neighbor_ptr[centers], n_continuations)]
+    continuations = graph.neighbor_order[ranges(graph.neighbor_ptr[centers], n_continuations)]
     rank = torch.arange(n_edges, device=centers.device) - graph.edge_ptr[centers]
     return Topology(
-        neighbors=_ranges(graph.edge_ptr[neighbors], n_neighbors),
+        neighbors=ranges(graph.edge_ptr[neighbors], n_neighbors),
         centers=torch.repeat_interleave(n_neighbors),
         edge_ptr=ptr,
         neighbor_order=ptr[continuations] + torch.repeat_interleave(rank, n_continuations),
-        neighbor_ptr=_offsets(n_continuations),
+        neighbor_ptr=offsets(n_continuations),
     )
 
 
@@ -164,16 +165,3 @@ def bond_cosines(batch: Batch, line: Topology) -> Tensor:
 
 def _layer(in_dim: int, out_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_dim, out_dim), nn.LayerNorm(out_dim), nn.SiLU())
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    """Return where each row starts, and at the end where the last one ends."""
-    return F.pad(lengths.cumsum(0), (1, 0))
-
-
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Return ``[s, s+1, …, s+l-1]`` for every (s, l), end to end."""
-    offsets = _offsets(lengths)
-    return torch.arange(int(offsets[-1]), device=starts.device) + torch.repeat_interleave(
-        starts - offsets[:-1], lengths
-    )

@@ -12,7 +12,8 @@ from torch_geometric.data import Batch
 from crystalssl.encoders._base import LayerOutputs
 from crystalssl.encoders._features import FeatureEncoder
 from crystalssl.encoders._kernels import cg_conv
-from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form
+from crystalssl.encoders._layers import BatchNorm, Layer, fast_form
+from crystalssl.encoders._topology import Topology
 from crystalssl.graphs import RECIPES
 
 __all__ = ["CGCNN"]

@@ -15,7 +15,8 @@ from torch_geometric.utils import softmax
 from crystalssl.encoders._base import LayerOutputs
 from crystalssl.encoders._features import FeatureEncoder
 from crystalssl.encoders._kernels import AtomLengthPairs, agat_conv
-from crystalssl.encoders._layers import BatchNorm, Layer, Topology, fast_form
+from crystalssl.encoders._layers import BatchNorm, Layer, fast_form
+from crystalssl.encoders._topology import Topology
 from crystalssl.graphs import RECIPES
 
 __all__ = ["DeeperGATGNN"]

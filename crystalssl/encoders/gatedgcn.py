@@ -13,7 +13,8 @@ from torch_geometric.data import Batch
 from crystalssl.encoders._angles import AngularSums, BondAngles
 from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
-from crystalssl.encoders._layers import Topology, gaussian_expansion, once_per_value
+from crystalssl.encoders._layers import gaussian_expansion, once_per_value
+from crystalssl.encoders._topology import Topology, inverse
 from crystalssl.graphs import RECIPES
 
 __all__ = ["GatedGCN"]
@@ -119,13 +120,19 @@ class GatedGCN(Encoder):
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        distance = batch.distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
-        envelope = (0.5 * batch.edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * distance)))[:, None]
-        edges = self.embed_lengths(batch.distance)
-        nodes = [F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)]
-        angles = BondAngles.of(batch, topology, self.l_max) if self.angular else None
-        for conv, angular in itertools.zip_longest(self.convs, self.angular):
-            extra = angular and angular(nodes[-1], edges, topology, envelope, angles)
-            node, edges = conv(nodes[-1], edges, topology, envelope, extra)
+        z, distance, edge_weight, angles = batch.z, batch.distance, batch.edge_weight, None
+        if self.angular:  # atoms of as many bonds follow each other, so that what is done for each is one product
+            topology, atoms, bonds = topology.by_bonds()
+            z, distance, edge_weight = z[atoms], distance[bonds], edge_weight[bonds]
+            angles = BondAngles.of(batch, topology, bonds, self.l_max)
+        within = distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
+        envelope = (0.5 * edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * within)))[:, None]
+        edges = self.embed_lengths(distance)
+        nodes = [F.embedding(z, self.properties(self.element_features) + self.elements.weight)]
+        for conv, sums in itertools.zip_longest(self.convs, self.angular):
+            node, edges = conv(nodes[-1], edges, topology, envelope, sums and (sums, angles))
             nodes.append(node)
+        if self.angular:
+            edges = edges.index_select(0, inverse(bonds))
+            nodes = [node.index_select(0, inverse(atoms)) for node in nodes]
         return LayerOutputs(nodes, edges)

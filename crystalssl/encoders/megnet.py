@@ -14,7 +14,8 @@ from torch_geometric.utils import scatter
 
 from crystalssl.encoders._base import Encoder, LayerOutputs
 from crystalssl.encoders._kernels import mlp, mlp_of_edges
-from crystalssl.encoders._layers import Layer, Topology, fast_form, gaussian_expansion, once_per_value
+from crystalssl.encoders._layers import Layer, fast_form, gaussian_expansion, once_per_value
+from crystalssl.encoders._topology import Topology
 from crystalssl.graphs import N_ELEMENTS, RECIPES
 
 __all__ = ["MEGNet"]

@@ -13,9 +13,11 @@ from tqdm.auto import tqdm
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
-from crystalssl.graphs import RECIPES, CrystalGraphs, GraphRecipe
-from crystalssl.graphs._crystal_graphs import as_graphs
+from crystalssl.graphs import RECIPES, CrystalCorpus, CrystalGraphs, GraphRecipe
+from crystalssl.graphs._corpus import parts_of
+from crystalssl.graphs._given import as_graphs
 from crystalssl.graphs._structures import check_elements, crystal_arrays
+from crystalssl.training._background import in_background
 from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import MAX_SEED
 
@@ -70,22 +72,36 @@ class CrystalEstimator(PackageEstimator):
 
         There is a bar with this title if `verbose`, and if it takes more than a moment.
         """
+        parts = self._graphs_of(items, n_items, recipe)
+        if isinstance(items, CrystalCorpus):  # the next ones are read meanwhile
+            parts = in_background(parts, 1)
         with tqdm(total=n_items, desc=title, unit="crystal", disable=not self.verbose, delay=SHOW_AFTER) as bar:
             first = 0
-            while True:
-                chunk = (
-                    [*islice(items, CRYSTALS_AT_A_TIME)]
-                    if n_items is None
-                    else items[first : first + CRYSTALS_AT_A_TIME]
-                )
-                if len(chunk) == 0 and first > 0:
-                    return
-                graphs = self._to_graphs(chunk, recipe, first)
+            for graphs in parts:
                 yield graphs, np.arange(first, first + len(graphs))
-                first += len(chunk)
-                bar.update(len(chunk))
+                first += len(graphs)
+                bar.update(len(graphs))
 
-    def _to_graphs(self, X: Any, recipe: GraphRecipe, first: int = 0) -> CrystalGraphs:
+    def _graphs_of(self, items: Any, n_items: int | None, recipe: GraphRecipe) -> Iterator[CrystalGraphs]:
+        first = 0
+        while True:
+            chunk = (
+                [*islice(items, CRYSTALS_AT_A_TIME)] if n_items is None else items[first : first + CRYSTALS_AT_A_TIME]
+            )
+            if len(chunk) == 0 and first > 0:
+                return
+            yield self._in_memory(chunk.to_graphs() if isinstance(chunk, CrystalCorpus) else chunk, recipe, first)
+            first += len(chunk)
+
+    def _to_graphs(self, X: Any, recipe: GraphRecipe) -> CrystalGraphs | CrystalCorpus:
+        """Return what is trained on: graphs in memory, or a corpus as it is."""
+        X = as_graphs(X)
+        if isinstance(X, CrystalCorpus):
+            X.check_recipe(recipe)
+            return X
+        return self._in_memory(X, recipe)
+
+    def _in_memory(self, X: Any, recipe: GraphRecipe, first: int = 0) -> CrystalGraphs:
         X = as_graphs(X)
         if isinstance(X, CrystalGraphs):
             if len(X) == 0:
@@ -168,11 +184,9 @@ def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any)
             )
 
 
-def elements_of(graphs: CrystalGraphs, rows: np.ndarray) -> list[int]:
+def elements_of(graphs: CrystalGraphs | CrystalCorpus, rows: np.ndarray) -> list[int]:
     """Return the atomic numbers that occur in some of the crystals, ascending."""
-    chosen = np.zeros(len(graphs), dtype=bool)
-    chosen[rows] = True
-    return np.unique(graphs.atomic_numbers[np.repeat(chosen, np.diff(graphs.atom_offsets))]).tolist()
+    return sorted({z for _, part in parts_of(graphs, rows) for z in part.elements})
 
 
 def draw_seed(random_state: np.random.RandomState) -> int:

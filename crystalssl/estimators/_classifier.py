@@ -130,7 +130,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             What to classify, as taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals
             at a time, so that an iterator may yield more than fit into memory.
 
@@ -152,7 +152,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As for :meth:`predict_proba`.
 
         Returns

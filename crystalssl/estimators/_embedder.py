@@ -20,8 +20,11 @@ from crystalssl.estimators._embedder_files import read_embedder, save_embedder
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._plain_state import PlainState
 from crystalssl.estimators._pretraining_parameters import PretrainingParameters
+from crystalssl.graphs import CrystalCorpus
+from crystalssl.graphs._given import as_graphs
 from crystalssl.pretext import PretextTask, resolve_task
 from crystalssl.training import CrystalDataset, load_encoder, pretrain
+from crystalssl.training._jobs import job
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
 from crystalssl.training._pretrain import key_of, make_task
@@ -86,7 +89,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence of crystals, CrystalGraphs, or CrystalCorpus
             The corpus, as taken by :func:`crystalssl.check_structures`. Not used where weights are only loaded.
         y : array-like of shape (n_crystals,) or (n_crystals, n_properties), default=None
             For methods that learn from labels: surrogate classes of any kind for "spmat-simclr" and "spmat-barlow", -1
@@ -108,6 +111,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         """
         self._validate_params()
         if y is not None:
+            X = as_graphs(X)
             check_consistent_length(X, y)
         if self.weights is None:
             return self._set_fitted(*self._pretrain(X, y, None, ()))
@@ -174,7 +178,12 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             "precision": self.precision,
         }
         memory = os.fspath(self.memory) if isinstance(self.memory, os.PathLike) else self.memory
-        cached = check_memory(memory).cache(pretrain, ignore=["task", "checkpoint", "verbose"])
+        ignored = ["task", "checkpoint", "verbose"]
+        if isinstance(graphs, CrystalCorpus):  # told by its content, not by its path
+            key, ignored = [*key, *graphs.key], [*ignored, "graphs"]
+        cached = check_memory(memory).cache(pretrain, ignore=ignored)
+        if job().size > 1:  # one process may have it in its cache, and another may not
+            cached = pretrain
         weights, history = cached(
             task,
             graphs,
@@ -210,7 +219,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.config_ = config
         self.elements_ = np.array(config["elements"])
         self.history_ = history
-        self.n_features_out_ = self._n_features_out = embedding.graph_dim
+        self.n_features_out_ = self._n_features_out = embedding.vector_dim
         return self
 
     def _embedding(self, encoder: Encoder) -> Encoder:
@@ -247,7 +256,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
             that an iterator may yield more than fit into memory.
 

@@ -26,8 +26,8 @@ from crystalssl.estimators._record import Part, TrainingRecord
 from crystalssl.estimators._saving import SavedModel
 from crystalssl.estimators._source import EncoderSource, fingerprint
 from crystalssl.estimators._target import name_targets, nameless
-from crystalssl.graphs import CrystalGraphs
-from crystalssl.graphs._crystal_graphs import as_graphs
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs
+from crystalssl.graphs._given import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet
 from crystalssl.training._callbacks import copies_of
 from crystalssl.training._fit import epochs_of, fit_network
@@ -116,7 +116,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence of crystals, CrystalGraphs, or CrystalCorpus
             As taken by :func:`crystalssl.check_structures`.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
             For a regressor one or several targets, in any unit. Of several, some may be missing, NaN, but not all of a
@@ -268,7 +268,12 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
                 )
 
     def _elements(
-        self, source: EncoderSource, graphs: CrystalGraphs, rows: np.ndarray, train_rows: np.ndarray, warm: bool
+        self,
+        source: EncoderSource,
+        graphs: CrystalGraphs | CrystalCorpus,
+        rows: np.ndarray,
+        train_rows: np.ndarray,
+        warm: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the atomic numbers that the networks know, if that is a question, and those of their labels."""
         trained = set(elements_of(graphs, train_rows))
@@ -352,9 +357,16 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
                 self.freeze_encoder,
                 training.cell_features[training.indices] if self.cell_features else None,
             )
-        if source.is_gentle if self.standardize is None else self.standardize:
-            module.standardize(infer(encoder, training, device, self.precision))
+        standardize = source.is_gentle if self.standardize is None else self.standardize
+        if standardize or encoder.n_properties:
+            vectors = infer(encoder, training, device, self.precision)
+            if standardize:
+                module.standardize(vectors)
+            self._start(module, vectors, training)
         return module
+
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
+        """Give a network weights to start from, by what the encoder says of the training crystals."""
 
     def _description(self, member: int) -> str | None:
         """Return the title of the progress bar."""
@@ -368,7 +380,7 @@ def _take(X: Any, rows: np.ndarray) -> Any:
     """Return some of the crystals in a list or CrystalGraphs, which is not copied if that is all of them."""
     if len(rows) == len(X):
         return X
-    return X[rows] if isinstance(X, CrystalGraphs) else [X[row] for row in rows]
+    return X[rows] if isinstance(X, (CrystalGraphs, CrystalCorpus)) else [X[row] for row in rows]
 
 
 class WeightedLoss(nn.Module):

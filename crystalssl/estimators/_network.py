@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch_geometric.data import Batch
 
@@ -21,6 +23,9 @@ __all__ = ["PropertyNetwork", "infer", "release"]
 
 PREDICTION_BATCH_SIZE = 256
 """Crystals per batch where nothing is learnt; results do not depend on it."""
+RIDGE_PENALTIES = np.logspace(-2, 4, 13)
+"""Of standardised properties; which one is taken, leaving crystals out decides."""
+LARGEST_EXPONENT = 4.0
 _SMALLEST_DEVIATION = 0.1
 """Of a component of crystals' vectors, relative to the median over components."""
 _CONSTANT = 1e-3
@@ -34,6 +39,8 @@ would be thousands of such deviations.
 
 class PropertyNetwork(nn.Module):
     """An encoder with a multilayer perceptron on top, which also sees what the cell says of the crystal.
+
+    Properties that the encoder predicts itself also reach the targets straight, by a linear layer.
 
     Parameters
     ----------
@@ -73,17 +80,20 @@ class PropertyNetwork(nn.Module):
             n_features = cell_features.shape[1]
         self.head = nn.Sequential(
             Dropout(dropout),
-            nn.Linear(encoder.graph_dim + n_features, head_dim),
+            nn.Linear(encoder.vector_dim + n_features, head_dim),
             nn.SiLU(),
             Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
+        # What the encoder predicts itself may be close to the target: a straight way for it.
+        self.straight = nn.Linear(2 * encoder.n_properties, n_targets) if encoder.n_properties else None
         self.freeze(freeze_encoder)
 
     def __setstate__(self, state: dict) -> None:
         # Networks of version 0.1 standardise vectors in the head, and know nothing of the cell.
         super().__setstate__({"reads_cell": False, **state})
         self._modules.setdefault("vectors", nn.Identity())
+        self._modules.setdefault("straight", None)
         if isinstance(self.head[0], Standardization):
             self.vectors, *head = self.head
             self.head = nn.Sequential(*head)
@@ -106,7 +116,7 @@ class PropertyNetwork(nn.Module):
         """Return a network of the same layers, whose weights are still to be loaded."""
         ones = np.ones((1, n_cell_features), np.float32)
         network = cls(encoder, **config, cell_features=ones if n_cell_features else None)
-        return network.standardize(np.ones((1, encoder.graph_dim), np.float32)) if standardized else network
+        return network.standardize(np.ones((1, encoder.vector_dim), np.float32)) if standardized else network
 
     def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
         """Decide whether training leaves the encoder as it is."""
@@ -115,19 +125,57 @@ class PropertyNetwork(nn.Module):
         return self
 
     def standardize(self, vectors: np.ndarray) -> PropertyNetwork:
-        """Have the head see the encoder's vectors on the scale that `vectors`, (n_crystals, graph_dim), give it."""
+        """Have the head see the encoder's vectors on the scale that `vectors`, (n_crystals, vector_dim), give it."""
         self.vectors = Standardization(vectors)
+        return self
+
+    def start_from_properties(self, vectors: np.ndarray, y: np.ndarray, weight: np.ndarray) -> PropertyNetwork:
+        """Have training start from a ridge regression of the targets on what the encoder predicts itself.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_crystals, vector_dim)
+            What the encoder says of the training crystals.
+        y : ndarray of shape (n_crystals, n_targets)
+            Their targets as the network learns them; NaN where unknown.
+        weight : ndarray of shape (n_crystals,)
+            Their weights.
+        """
+        if self.straight is None:
+            return self
+        with torch.no_grad():
+            seen = self.properties_in(self.vectors(torch.from_numpy(vectors))).numpy()
+            scale = StandardScaler().fit(seen)
+            for target, values in enumerate(y.T):
+                known = ~np.isnan(values)
+                ridge = RidgeCV(RIDGE_PENALTIES).fit(scale.transform(seen[known]), values[known], weight[known])
+                slopes = ridge.coef_ / scale.scale_
+                self.straight.weight[target] = torch.from_numpy(slopes)
+                self.straight.bias[target] = float(ridge.intercept_ - slopes @ scale.mean_)
+            for parameter in self.head[-1].parameters():
+                nn.init.zeros_(parameter)
         return self
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return predictions of shape (n_crystals, n_targets)."""
-        return self.predict_from(self.vectors(self.encoder(batch).graph), batch)
+        return self.predict_from(self.vectors(self.encoder(batch).vector), batch)
 
     def predict_from(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return predictions for crystals whose vectors, as the head sees them, are known."""
-        if self.reads_cell:
-            vectors = torch.cat([vectors, self.cell(batch.cell_features)], dim=1)
-        return self.head(vectors)
+        seen = torch.cat([vectors, self.cell(batch.cell_features)], dim=1) if self.reads_cell else vectors
+        predicted = self.head(seen)
+        return predicted if self.straight is None else predicted + self.straight(self.properties_in(vectors))
+
+    def properties_in(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return what the encoder predicts itself and its exponentials, of the vectors that the head sees.
+
+        Many of the properties are logarithms of what targets are linear in.
+        """
+        n_properties = self.encoder.n_properties
+        properties = vectors[:, -n_properties:]
+        if isinstance(self.vectors, Standardization):
+            properties = properties * self.vectors.scale[-n_properties:] + self.vectors.center[-n_properties:]
+        return torch.cat([properties, properties.clamp(max=LARGEST_EXPONENT).exp()], dim=1)
 
     def train(self, mode: bool = True) -> PropertyNetwork:
         """Set the mode of all but a frozen encoder."""
@@ -168,7 +216,7 @@ class Standardization(nn.Module):
 def infer(
     module: nn.Module, dataset: CrystalDataset, device: str, precision: str, indices: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, graph_dim).
+    """Return what a module makes of crystals: an encoder its vectors, of shape (n_crystals, vector_dim).
 
     Parameters
     ----------
@@ -194,7 +242,7 @@ def infer(
         with_cell = getattr(module, "reads_cell", False)
         for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell):
             output = module(batch.to(device))
-            output = output.graph if isinstance(output, Encoded) else output
+            output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that
                 rows = np.empty((len(dataset), output.shape[1]), np.float32)
             rows[start : start + len(output)] = output.cpu().numpy()

@@ -74,7 +74,8 @@ class PretrainingParameters(CrystalEstimator):
         and so does a share of fewer than two crystals, which could not be compared.
     checkpoint : path or None, default=None
         File to which the state of pretraining is saved after every epoch, and from which an interrupted one goes on to
-        the very weights it would have had. It stays when training is done.
+        the very weights it would have had. SIGTERM, which schedulers send before they take a machine away, ends the
+        process after the state was saved within the epoch. The file stays when training is done.
     memory : path, joblib.Memory or None, default=None
         Cache of pretrainings, keyed by the content of the corpus and all settings, so that cross-validation and grid
         search pretrain once on the same crystals. Of classes that other people bring, their own methods are part of the

@@ -12,6 +12,7 @@ from crystalssl.estimators._geometry import geometry
 from crystalssl.estimators._left_out import LeftOut
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._surroundings import Seeing, Surroundings
+from crystalssl.graphs._corpus import parts_of
 from crystalssl.training import CrystalDataset, CrystalNet
 
 __all__ = ["Part", "TrainingRecord"]
@@ -79,7 +80,12 @@ class TrainingRecord(NamedTuple):
         return cls(
             used,
             labels[used] if labels.ndim == 2 else values,
-            geometry(crystals.graphs[used], crystals.cell_features[used]),
+            np.concatenate(
+                [
+                    geometry(graphs, crystals.cell_features[used[some]])
+                    for some, graphs in parts_of(crystals.graphs, used)
+                ]
+            ),
             surroundings,
             LeftOut(members, outputs, values, distances) if (members >= 0).all() else None,
         )

@@ -17,8 +17,10 @@ from torch import nn
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, check_enough, conformal_interval
+from crystalssl.estimators._network import PropertyNetwork
 from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
 from crystalssl.estimators._target_per import TARGET_PER
+from crystalssl.training import CrystalDataset
 
 __all__ = ["CrystalSSLRegressor"]
 
@@ -103,6 +105,10 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
                 left += known[row]
         return np.setdiff1d(held_out, kept)
 
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
+        rows = training.indices
+        module.start_from_properties(vectors, training.y[rows], training.sample_weight[rows])
+
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:
             new = _OLD_NAMES[self.loss]
@@ -140,7 +146,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As taken by :func:`crystalssl.check_structures`. Graphs are made of some thousand crystals at a time, so
             that an iterator may yield more than fit into memory.
         return_std : bool, default=False
@@ -196,7 +202,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence or iterator of crystals, or CrystalGraphs
+        X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
             As for :meth:`predict`.
         coverage : float, default=0.9
             The share, between 0 and 1.
@@ -244,7 +250,7 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
 
         Parameters
         ----------
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence of crystals, CrystalGraphs, or CrystalCorpus
             As for :meth:`predict`.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
             True values. Of several targets some may be missing, NaN: each target then has the R² of its known values.

@@ -88,7 +88,7 @@ class EncoderSource:
             An embedder is cloned and fitted on `X`, a frozen one is used as it is.
         encoder : None or what :func:`crystalssl.encoders.resolve_encoder` takes
             Which encoder to train from random weights, or the one that the weights must be of.
-        X : sequence of crystals, or CrystalGraphs
+        X : sequence of crystals, CrystalGraphs, or CrystalCorpus
             What an embedder is fitted on.
         """
         if pretrain is None:

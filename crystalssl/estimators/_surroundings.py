@@ -28,8 +28,8 @@ class Seeing(nn.Module):
         self.reads_cell = network.reads_cell
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Return vectors and predictions, of shape (n_crystals, graph_dim + n_targets)."""
-        vectors = self.network.vectors(self.network.encoder(batch).graph)
+        """Return vectors and predictions, of shape (n_crystals, vector_dim + n_targets)."""
+        vectors = self.network.vectors(self.network.encoder(batch).vector)
         return torch.cat([vectors, self.network.predict_from(vectors, batch)], dim=1)
 
 

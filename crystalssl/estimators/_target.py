@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from crystalssl.estimators._target_per import sizes_of
 from crystalssl.exceptions import NonFiniteError
-from crystalssl.graphs import CrystalGraphs
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs
 
 __all__ = ["ClassCodes", "TargetScaler", "as_numbers", "check_classes", "check_y", "name_targets", "nameless"]
 
@@ -136,11 +136,11 @@ class TargetScaler:
         self.names = names
         self.per = per
 
-    def sizes(self, graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
+    def sizes(self, graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> np.ndarray:
         """Return what targets are divided by, of shape (n_crystals, 1); for messages, the crystals have `indices`."""
         return sizes_of(graphs, self.per, indices)
 
-    def divide(self, y: np.ndarray, graphs: CrystalGraphs, rows: np.ndarray) -> np.ndarray:
+    def divide(self, y: np.ndarray, graphs: CrystalGraphs | CrystalCorpus, rows: np.ndarray) -> np.ndarray:
         """Return targets divided by the sizes of the crystals, in some rows; in the others they are as they were."""
         if self.per is None:
             return y
@@ -312,11 +312,11 @@ class ClassCodes:
     temperature = 1.0
     """What outputs are divided by."""
 
-    def sizes(self, graphs: CrystalGraphs, indices: np.ndarray) -> np.ndarray:
+    def sizes(self, graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> np.ndarray:
         """Return 1 for each crystal."""
         return sizes_of(graphs, None, indices)
 
-    def divide(self, y: np.ndarray, graphs: CrystalGraphs, rows: np.ndarray) -> np.ndarray:
+    def divide(self, y: np.ndarray, graphs: CrystalGraphs | CrystalCorpus, rows: np.ndarray) -> np.ndarray:
         """Return the classes."""
         return y
 

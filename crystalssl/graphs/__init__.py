@@ -3,6 +3,8 @@
 from crystalssl._limits import LIMITS
 from crystalssl.graphs._arrays import N_ELEMENTS
 from crystalssl.graphs._cell_features import CELL_FEATURES, cell_features
+from crystalssl.graphs._corpus import CrystalCorpus
+from crystalssl.graphs._corpus_writer import CorpusWriter
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._recipe import RECIPES, GraphRecipe
 from crystalssl.graphs._structures import check_structures
@@ -13,6 +15,8 @@ __all__ = [
     "LIMITS",
     "N_ELEMENTS",
     "RECIPES",
+    "CorpusWriter",
+    "CrystalCorpus",
     "CrystalGraphTransformer",
     "CrystalGraphs",
     "GraphRecipe",

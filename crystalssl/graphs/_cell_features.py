@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crystalssl.graphs._arrays import N_ELEMENTS
+from crystalssl.graphs._corpus import CrystalCorpus, parts_of
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
-from crystalssl.graphs._ragged import concatenate_ranges
+from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 
 __all__ = ["CELL_FEATURES", "areas_per_atom", "atomic_radii", "cell_features"]
 
@@ -28,17 +29,18 @@ _NO_GAP = 2.5  # Å: narrower ones are between any planes of atoms
 _BOND = 3.0  # Å: what is left of a vacuum in the volume, about the gap between layers that touch
 _NEARLY_WIDEST = 0.8  # planes whose gaps reach this part of the widest one count, more so the closer they come to it
 _SKEWED = 2.0  # length of a lattice vector times that of its reciprocal; 1 in a box
+_FEW = 8  # atoms by which planes without a wide gap are told
 _CHUNK = 1024  # crystals at once
 
 
-def cell_features(graphs: CrystalGraphs) -> np.ndarray:
+def cell_features(graphs: CrystalGraphs | CrystalCorpus) -> np.ndarray:
     """Return numbers that follow from cell, positions and elements alone, continuous in the positions of all atoms.
 
     They depend on the crystal, not on the cell that describes it; nor on how wide a vacuum is once it is one.
 
     Parameters
     ----------
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
 
     Returns
     -------
@@ -57,6 +59,13 @@ def cell_features(graphs: CrystalGraphs) -> np.ndarray:
     >>> cell_features(CrystalGraphTransformer().transform([graphene])).round(2)
     array([[2.06, 0.18, 5.  , 1.  , 0.96, 1.1 ]], dtype=float32)
     """
+    rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
+    for some, part in parts_of(graphs):
+        rows[some] = _features_of(part)
+    return rows
+
+
+def _features_of(graphs: CrystalGraphs) -> np.ndarray:
     rows = np.empty((len(graphs), len(CELL_FEATURES)), np.float32)
     cubes = atomic_radii() ** 3
     for start in range(0, len(graphs), _CHUNK):
@@ -148,7 +157,14 @@ def _planes(positions: np.ndarray, offsets: np.ndarray, lattices: np.ndarray) ->
         crystal, plane = np.nonzero(squares * least[which, None] ** 2 <= 1)
         crystals.append(which[crystal])
         planes.append(candidates[plane])
-    more = _gaps_of(np.concatenate(crystals), np.concatenate(planes), fractional, offsets, inverses)
+    crystals, planes = np.concatenate(crystals), np.concatenate(planes)
+    # Between a few of the atoms the gaps are wider, so that planes that show no wide one among these can be left out.
+    # Of a crystal that may turn out to have a vacuum, those count too that reach a part of the widest gap.
+    few, few_offsets = _few_atoms(offsets)
+    *_, upper = _steps_of(crystals, planes, fractional[few], few_offsets, inverses)
+    least = np.where(widest > _NO_VACUUM, least, np.minimum(least, _NEARLY_WIDEST * _NO_VACUUM))
+    wide = np.flatnonzero(upper >= least[crystals] - 1e-6)
+    more = _gaps_of(crystals[wide], planes[wide], fractional, offsets, inverses)
     return Planes(*(np.concatenate(both) for both in zip(faces, more, strict=True)))
 
 
@@ -167,6 +183,39 @@ def _compact(lattices: np.ndarray) -> np.ndarray:
 def _gaps_of(
     crystals: np.ndarray, planes: np.ndarray, fractional: np.ndarray, offsets: np.ndarray, inverses: np.ndarray
 ) -> Planes:
+    spacings, owners, starts, steps, gaps = _steps_of(crystals, planes, fractional, offsets, inverses)
+    if not (gaps > _NO_VACUUM).any():  # nobody asks for layers
+        return Planes(crystals, spacings, gaps, np.ones(len(gaps)), gaps)
+    weights = _smooth((steps / gaps[owners] - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
+    return Planes(crystals, spacings, gaps, np.add.reduceat(weights, starts), np.add.reduceat(weights * steps, starts))
+
+
+def _few_atoms(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return some atoms of each crystal, spread over its list, and their offsets."""
+    n_atoms = np.diff(offsets)
+    counts = np.minimum(n_atoms, _FEW)
+    chosen = concatenate_ranges(np.zeros_like(counts), counts)
+    chosen = np.repeat(offsets[:-1], counts) + chosen * np.repeat(n_atoms, counts) // np.repeat(counts, counts)
+    return chosen, offsets_of(counts)
+
+
+def _steps_of(
+    crystals: np.ndarray, planes: np.ndarray, fractional: np.ndarray, offsets: np.ndarray, inverses: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the spacing of each family of planes, and along its normal the steps from atom to atom.
+
+    Returns
+    -------
+    spacings : ndarray of shape (n_planes,)
+    owners : ndarray of shape (n_steps,)
+        To which planes each step belongs.
+    starts : ndarray of shape (n_planes,)
+        The first step of each.
+    steps : ndarray of shape (n_steps,)
+        In Å.
+    gaps : ndarray of shape (n_planes,)
+        The widest step of each.
+    """
     spacings = 1 / np.linalg.norm(np.einsum("pij,pj->pi", inverses[crystals], planes), axis=1)
     counts = np.diff(offsets)[crystals]
     atoms = concatenate_ranges(offsets[crystals], counts)
@@ -181,11 +230,7 @@ def _gaps_of(
     steps[ends - 1] = heights[ends - counts] + 1 - heights[ends - 1]
     steps *= spacings[owners]
     starts = ends - counts
-    gaps = np.maximum.reduceat(steps, starts) if len(starts) else spacings
-    if not (gaps > _NO_VACUUM).any():  # nobody asks for layers
-        return Planes(crystals, spacings, gaps, np.ones(len(gaps)), gaps)
-    weights = _smooth((steps / gaps[owners] - _NEARLY_WIDEST) / (1 - _NEARLY_WIDEST))
-    return Planes(crystals, spacings, gaps, np.add.reduceat(weights, starts), np.add.reduceat(weights * steps, starts))
+    return spacings, owners, starts, steps, np.maximum.reduceat(steps, starts) if len(starts) else spacings
 
 
 def _smooth(x: np.ndarray | float) -> np.ndarray:

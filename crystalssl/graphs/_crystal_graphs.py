@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.exceptions import RecipeMismatchError
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._indexing import rows_of
-from crystalssl.graphs._items import as_items
 from crystalssl.graphs._neighbors import Edges, find_edges
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
-from crystalssl.graphs._recipe import RECIPES, GraphRecipe
+from crystalssl.graphs._recipe import GraphRecipe, check_recipe
 from crystalssl.graphs._storage import load_columns, save_columns
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["CHUNK_SIZE", "CrystalGraphs", "as_graphs"]
+__all__ = ["CHUNK_SIZE", "CrystalGraphs"]
 
 CHUNK_SIZE = 128
 """Crystals per call of the neighbour search."""
@@ -223,14 +221,24 @@ class CrystalGraphs(Sequence):
         return int(self.edge_offsets[-1])
 
     @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+    @property
     def nbytes(self) -> int:
         """Bytes held by the columns."""
-        return sum(getattr(self, name).nbytes for name in _COLUMNS)
+        return sum(column.nbytes for column in self.columns.values())
 
     @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that occur, ascending."""
         return tuple(np.flatnonzero(np.bincount(self.atomic_numbers)).tolist())
+
+    def n_edges_of(self, indices: np.ndarray) -> np.ndarray:
+        """Return how many edges some crystals have, of shape (n_indices,)."""
+        first, last = self.atom_offsets[indices], self.atom_offsets[indices + 1]
+        return self.edge_offsets[last] - self.edge_offsets[first]
 
     def __getitem__(self, key: Any) -> Any:
         rows = rows_of(key, len(self))
@@ -317,15 +325,7 @@ class CrystalGraphs(Sequence):
         recipe : GraphRecipe
             The one that is needed.
         """
-        if self.recipe != recipe:
-            encoders = [name for name, its in RECIPES.items() if its == recipe]
-            how = f"cutoff={recipe.cutoff}, max_neighbors={recipe.max_neighbors}"
-            if encoders:
-                how = f"encoder={encoders[0]!r}"
-            raise RecipeMismatchError(
-                f"the graphs were built with {self.recipe}, but {recipe} is needed; build them again with "
-                f"CrystalGraphTransformer({how})"
-            )
+        check_recipe(self.recipe, recipe, "build them again with CrystalGraphTransformer({})")
 
     def with_recipe(self, recipe: GraphRecipe, *, n_jobs: int | None = None) -> CrystalGraphs:
         """Return graphs of the same crystals by another recipe, or these if the recipe is the same.
@@ -346,13 +346,16 @@ class CrystalGraphs(Sequence):
 
     # ------------------------------------------------------------------ disk
 
-    def save(self, folder: str | os.PathLike) -> None:
+    def save(self, folder: str | os.PathLike, *, packed: bool = False) -> None:
         """Write the columns to a new folder, as ``graphs.safetensors`` beside ``graphs.json``.
 
         Parameters
         ----------
         folder : path
             Must not exist yet. It appears only when everything is written.
+        packed : bool, default=False
+            Whether to write a third of the bytes, which :meth:`load` unpacks into memory, to the very same columns. As
+            they are, they can be mapped.
 
         Raises
         ------
@@ -361,7 +364,7 @@ class CrystalGraphs(Sequence):
         DatasetError
             If it cannot be written, for instance because the disk is full.
         """
-        save_columns(folder, {name: getattr(self, name) for name in _COLUMNS}, self.recipe)
+        save_columns(folder, self.columns, self.recipe, packed=packed)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, *, mmap: bool = True) -> CrystalGraphs:
@@ -373,7 +376,8 @@ class CrystalGraphs(Sequence):
             A folder written by :meth:`save`.
         mmap : bool, default=True
             Map the file into memory instead of keeping it there, so that graphs larger than memory can be used. It is
-            read once in either case, to compare its hash, and stays open as long as it is mapped.
+            read once in either case, to compare its hash, and stays open as long as it is mapped. What is packed is
+            not mapped.
 
         Raises
         ------
@@ -381,13 +385,3 @@ class CrystalGraphs(Sequence):
             If a file is missing or was altered, or the folder was written by another version of the format.
         """
         return load_columns(folder, _COLUMNS, mmap, cls)
-
-
-def as_graphs(X: Any) -> CrystalGraphs | list[Any]:
-    """Return `CrystalGraphs` as they are, or joined again if X is a column of them, and other crystals as a list."""
-    if isinstance(X, CrystalGraphs):
-        return X
-    items = as_items(X)
-    if items and all(isinstance(item, CrystalGraphs) for item in items):
-        return CrystalGraphs.concatenate(items)
-    return items

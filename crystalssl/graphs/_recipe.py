@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crystalssl._registry import Registry
-from crystalssl.exceptions import PluginError
+from crystalssl.exceptions import PluginError, RecipeMismatchError
 
-__all__ = ["RECIPES", "GraphRecipe"]
+__all__ = ["RECIPES", "GraphRecipe", "check_recipe"]
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,20 @@ RECIPES = Recipes(
     }
 )
 """The recipes of all encoders."""
+
+
+def check_recipe(found: GraphRecipe, needed: GraphRecipe, advice: str) -> None:
+    """Raise RecipeMismatchError if graphs are of another recipe than is needed.
+
+    Parameters
+    ----------
+    found, needed : GraphRecipe
+        That of the graphs, and the other.
+    advice : str
+        What to do, with braces in the place of the keywords that say the recipe.
+    """
+    if found == needed:
+        return
+    encoders = [name for name, its in RECIPES.items() if its == needed]
+    how = f"encoder={encoders[0]!r}" if encoders else f"cutoff={needed.cutoff}, max_neighbors={needed.max_neighbors}"
+    raise RecipeMismatchError(f"the graphs were built with {found}, but {needed} is needed; {advice.format(how)}")

@@ -14,7 +14,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
 from crystalssl.graphs._arrays import CrystalArrays
-from crystalssl.graphs._crystal_graphs import CrystalGraphs, as_graphs
+from crystalssl.graphs._corpus import CrystalCorpus
+from crystalssl.graphs._crystal_graphs import CrystalGraphs
+from crystalssl.graphs._given import as_graphs
 from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._recipe import RECIPES
 from crystalssl.graphs._structures import crystal_arrays
@@ -112,13 +114,14 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         self.errors_: list[tuple[int, str]] = []
         return self
 
-    def transform(self, X: Any) -> CrystalGraphs:
+    def transform(self, X: Any) -> CrystalGraphs | CrystalCorpus:
         """Build the graphs.
 
         Parameters
         ----------
         X : sequence of crystals, or CrystalGraphs
-            As taken by :func:`crystalssl.check_structures`. `CrystalGraphs` of the same recipe pass through.
+            As taken by :func:`crystalssl.check_structures`. `CrystalGraphs` and a `CrystalCorpus` of the same recipe
+            pass through.
 
         Returns
         -------
@@ -132,7 +135,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         """
         self.fit()  # nothing is learnt, so that the parameters of now decide, not those of an earlier fit
         items = as_graphs(X)
-        if isinstance(items, CrystalGraphs):
+        if isinstance(items, (CrystalGraphs, CrystalCorpus)):
             items.check_recipe(self.recipe_)
             return items
         if self.on_error == "raise":

@@ -27,7 +27,7 @@ def domain(model: Any, X: Any) -> Any:
     ----------
     model : CrystalSSLRegressor, CrystalSSLClassifier or Pipeline
         The fitted model, or a Pipeline that ends in it.
-    X : sequence or iterator of crystals, or CrystalGraphs
+    X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
         As for `predict`; with a Pipeline, as for that.
 
     Returns

@@ -57,6 +57,6 @@ def chunks_of(model: FinetunedEstimator, X: Any) -> Iterator[tuple[CrystalGraphs
 
 
 def vectors_of(model: FinetunedEstimator, member: int, crystals: CrystalDataset, indices: np.ndarray) -> np.ndarray:
-    """Return the vectors of crystals that the head of a network sees, of shape (n_crystals, graph_dim)."""
+    """Return the vectors of crystals that the head of a network sees, of shape (n_crystals, vector_dim)."""
     seen = infer(Seeing(model.nets_[member].module_), crystals, resolve_device(model.device), model.precision, indices)
     return seen[:, : -model.target_.n_outputs_]

@@ -29,7 +29,7 @@ from crystalssl.estimators._source import EncoderSource
 from crystalssl.estimators._target import TargetScaler, check_y
 from crystalssl.exceptions import OutsideDomainWarning
 from crystalssl.graphs import N_ELEMENTS, CrystalGraphs
-from crystalssl.graphs._crystal_graphs import as_graphs
+from crystalssl.graphs._given import as_graphs
 from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights
 from crystalssl.training._net import resolve_device
 from crystalssl.training._precision import usual_torch
@@ -220,15 +220,20 @@ def _probe(
     y = TargetScaler(model.target_transform).fit(values[:, None]).learnt(values[:, None])[:, 0]
     crystals, device = CrystalDataset(graphs), resolve_device(model.device)
     scores = {}
-    for name, state in (("pretrained", source.state), ("untrained", None)):
+    for name in ("pretrained", "untrained"):
         with seeded(seed):
-            pooling = source.encoder_class.frozen_pooling
-            encoder = EncoderSource(source.encoder_class, source.params, state, origin=source.origin).build(**pooling)
-            if state is None:
+            start = source if name == "pretrained" else EncoderSource(source.encoder_class, _untrained(source))
+            encoder = start.build(**source.encoder_class.frozen_pooling)
+            if start is not source:
                 _settle(encoder, crystals)
         vectors = infer(encoder, crystals, device, model.precision)
         scores[name] = [_score(vectors, y, train, test) for train, test in splits]
     return pd.DataFrame(scores)
+
+
+def _untrained(source: EncoderSource) -> dict[str, Any]:
+    """Return the parameters of such an encoder that has not learnt to predict any properties."""
+    return {name: value for name, value in source.params.items() if name != "n_properties"}
 
 
 @torch.no_grad()
@@ -260,7 +265,7 @@ def _learning_curve(
     """Return errors on test sets, after training on the first of the other crystals."""
     import pandas as pd
 
-    untrained = source.encoder_class(**source.params)  # in case it is not the default encoder, or as large
+    untrained = source.encoder_class(**_untrained(source))  # in case it is not the default encoder, or as large
     rows = []
     for repeat, (train, test) in enumerate(splits):
         seed = draw_seed(rng)

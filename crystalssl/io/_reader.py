@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,14 @@ class Reader:
         """Yield what is in the table of targets alone, once all other records are read."""
         if self.table is not None and (left := self.table.left()):
             yield list(left)
+
+    def know(self, ids: Iterable[str]) -> None:
+        """Take ids for some that occurred before."""
+        self._seen.update(dict.fromkeys(ids))
+
+    def skip(self, batch: list[Row | Problem]) -> None:
+        """Pass over some rows."""
+        self._position += len(batch)
 
     def chunk(self, batch: list[Row | Problem]) -> Chunk:
         """Return what becomes of some rows."""

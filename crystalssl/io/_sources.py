@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crystalssl.exceptions import DatasetError, NotACrystalError
+from crystalssl.graphs._manifest import is_corpus
+from crystalssl.graphs._storage import is_stored
 from crystalssl.io._archives import is_archive, unpacked
 from crystalssl.io._formats import format_of
 from crystalssl.io._frames import is_frame, read_frame
@@ -89,6 +91,11 @@ def _path(name: str) -> Iterator[Origin]:
         raise DatasetError("The source is an empty path.")
     path = Path(name).expanduser()
     if os.path.isdir(path):
+        if is_corpus(path) or is_stored(path):
+            raise DatasetError(
+                f"{name} holds graphs that were made before, not crystals to read; estimators take its path, and "
+                "CrystalCorpus.load or CrystalGraphs.load open it"
+            )
         yield _folder(path, name)
     elif os.path.lexists(path):
         with _file(SourceFile(path, name, id_of(path.name))) as origin:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crystalssl.exceptions import RecordError
@@ -14,7 +14,7 @@ from crystalssl.io._reader import Reader
 from crystalssl.io._rows import Problem, Wanted
 from crystalssl.io._sources import opened
 
-__all__ = ["iter_crystals"]
+__all__ = ["iter_crystals", "recipe_of"]
 
 _BAR_AFTER = 3.0  # seconds
 
@@ -30,6 +30,8 @@ def iter_crystals(
     as_graphs: bool = False,
     encoder: Any = "gatedgcn",
     chunk_size: int = 1000,
+    chunks: slice = slice(None),
+    known_ids: Iterable[str] = (),
     n_jobs: int | None = None,
     verbose: int = 1,
 ) -> Iterator[Chunk]:
@@ -41,6 +43,12 @@ def iter_crystals(
         As in :func:`read_crystals`.
     chunk_size : int, default=1000
         Records of a chunk. Files of tables are read in parts of this size.
+    chunks : slice, default=slice(None)
+        Which chunks to read, such as ``slice(3, None, 8)``, every eighth from the fourth on. Of the others, rows are
+        passed over without being parsed: that is how several processes read one source, and how reading goes on where
+        it stopped.
+    known_ids : iterable of str, default=()
+        Ids that occur before: a record with one of them cannot be used, as with one of a chunk that is read.
     n_jobs, verbose
         As in :func:`read_crystals`.
 
@@ -75,12 +83,15 @@ def iter_crystals(
         raise ValueError(f"on_error must be 'raise' or 'report', got {on_error!r}")
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"chunk_size must be a positive integer, got {chunk_size!r}")
-    recipe = _recipe_of(encoder) if as_graphs else None
+    if (chunks.start or 0) < 0 or (chunks.step or 1) < 1 or chunks.stop is not None:
+        raise ValueError(f"chunks must be a slice from a chunk on, with a positive step, and no stop; got {chunks}")
+    recipe = recipe_of(encoder) if as_graphs else None
     wanted = Wanted(structure, id, [], chunk_size)
-    return _chunks(source, target, wanted, on_error, keep_unlabelled, recipe, n_jobs, verbose)
+    return _chunks(source, target, wanted, on_error, keep_unlabelled, recipe, n_jobs, verbose, chunks, known_ids)
 
 
-def _recipe_of(encoder: Any) -> GraphRecipe:
+def recipe_of(encoder: Any) -> GraphRecipe:
+    """Return the recipe that is meant by an encoder, its name, a transformer, or a recipe."""
     if isinstance(encoder, GraphRecipe):
         return encoder
     if hasattr(encoder, "fit") and hasattr(encoder, "cutoff"):  # a CrystalGraphTransformer
@@ -97,6 +108,8 @@ def _chunks(
     recipe: GraphRecipe | None,
     n_jobs: int | None,
     verbose: int,
+    chunks: slice,
+    known_ids: Iterable[str],
 ) -> Iterator[Chunk]:
     from joblib import effective_n_jobs
     from tqdm import tqdm
@@ -104,20 +117,27 @@ def _chunks(
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(opened(source))
         reader = Reader(origin, target, wanted, keep_unlabelled, recipe, effective_n_jobs(n_jobs))
+        reader.know(known_ids)
         bar = stack.enter_context(
             tqdm(total=origin.total, desc="reading", unit=" records", delay=_BAR_AFTER, disable=not verbose)
         )
         rows = iter(reader.rows())
         stack.callback(getattr(rows, "close", lambda: None))
         batches = iter(lambda: list(itertools.islice(rows, wanted.chunk_size)), [])
-        for batch in itertools.chain(batches, reader.left()):
+        chosen = itertools.count(chunks.start or 0, chunks.step or 1)
+        following = next(chosen)
+        for number, batch in enumerate(itertools.chain(batches, reader.left())):
+            bar.update(len(batch))
+            if number != following:
+                reader.skip(batch)
+                continue
+            following = next(chosen)
             chunk = reader.chunk(batch)
             if on_error == "raise":
                 for position, problem in chunk.problems:
                     if problem.error:
                         raise _error(problem, position) from problem.cause
             yield chunk
-            bar.update(len(batch))
 
 
 def _error(problem: Problem, position: int) -> RecordError:

@@ -106,7 +106,7 @@ class Targets:
         for position, name in enumerate(self.names):
             if self.table is None and name not in self.units:
                 found = next(filter(None, (find_name(name, row) for row in rows)), "")
-                if unit := split_unit(found)[1]:
+                if unit := split_unit(found)[1] or split_unit(name)[1]:
                     self.units[name] = unit
             if not self._found and rows and all(find_name(name, row) is None for row in rows):
                 known = known_names(rows[:100])

@@ -13,6 +13,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from joblib.parallel import get_active_backend
 from sklearn.base import clone, is_classifier
 from sklearn.utils import Bunch
 from tqdm import tqdm
@@ -84,8 +85,8 @@ def run(
         ``"bibtex_refs"``, ``"notes"``, ``"requirements"``. What is not given stays as it is in the file, or is made
         from the estimator.
     n_jobs : int or None, default=None
-        Folds of a task that run at the same time, through joblib. Set the threads of each by ``OMP_NUM_THREADS``; it
-        may change the last bits.
+        Folds of a task that run at the same time, through joblib or one of its clusters. Set the threads of each by
+        ``OMP_NUM_THREADS``; it may change the last bits.
     data_home : path-like or None, default=None
         Folder of the data sets, as in :func:`crystalssl.datasets.fetch_matbench`.
     verbose : int, default=1
@@ -157,7 +158,9 @@ def run(
             left = [number for number in numbers if number not in done[task]]
             if left:
                 calls = _calls(estimator, task, left, done[task], key, folder, data_home)
-                for line in joblib.Parallel(n_jobs=n_jobs, return_as="generator")(calls):
+                backend, _ = get_active_backend()  # that of ray yields nothing before all is done
+                return_as = "generator" if backend.supports_return_generator else "list"
+                for line in joblib.Parallel(n_jobs=n_jobs, return_as=return_as)(calls):
                     if verbose > 0:
                         tqdm.write(line, file=sys.stderr)
                     bar.update()

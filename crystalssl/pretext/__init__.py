@@ -5,6 +5,7 @@ Those of other people are registered with :func:`register_task`, or found by ent
 
 from __future__ import annotations
 
+from crystalssl._ranks import global_mean, global_rows
 from crystalssl.pretext._base import PretextTask, TwoViews, mlp
 from crystalssl.pretext._labels import surrogate_classes
 from crystalssl.pretext._registry import TASKS, register_task, resolve_task
@@ -47,6 +48,8 @@ __all__ = [
     "TwoViews",
     "ValenceElectrons",
     "atomic_stiffness",
+    "global_mean",
+    "global_rows",
     "mlp",
     "register_task",
     "resolve_task",

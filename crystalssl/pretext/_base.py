@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl._config import Configured
-from crystalssl.augment import AtomMasking, Augmentation, Compose, EdgeMasking, RandomPerturbation, resolve_views
+from crystalssl._ranks import global_rows
+from crystalssl.augment import (
+    AtomMasking,
+    Augmentation,
+    Compose,
+    EdgeMasking,
+    RandomPerturbation,
+    resolve_views,
+    shallow_copy,
+)
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._labels import Labels
 
@@ -118,7 +127,11 @@ class PretextTask(Configured, nn.Module):
         return self.loss([self.encoder(view) for view in views], views, batch)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
-        """Return the loss, a scalar, of what the encoder makes of the views of `batch`."""
+        """Return the loss, a scalar, of what the encoder makes of the views of `batch`.
+
+        Where several processes train together, `batch` is what this one has of the whole, and the losses are averaged
+        over the processes. :func:`global_mean` and :func:`global_rows` make that the loss of the whole batch.
+        """
         raise NotImplementedError
 
     def after_step(self) -> None:
@@ -167,11 +180,15 @@ class TwoViews(PretextTask):
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the loss of two views of the batch."""
-        a, b = (self.projector(part.graph) for part in encoded)
-        return self.compare(a, b, batch)
+        a, b = (global_rows(self.projector(part.graph)) for part in encoded)
+        return self.compare(a, b, shallow_copy(batch, y=global_rows(batch.y)))
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of two projections of shape (n_crystals, projection_dim)."""
+        """Return the loss of two projections of shape (n_crystals, projection_dim).
+
+        They are those of the whole batch, and so are the labels ``batch.y``; all else in `batch` is of the crystals
+        that this process has, where several train together.
+        """
         raise NotImplementedError
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from crystalssl._ranks import global_mean
+
 __all__ = [
     "SURROGATES",
     "Labels",
@@ -187,5 +189,6 @@ def _by_size(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def mean_where(known: Tensor, errors: Tensor) -> Tensor:
-    """Return the mean of the errors of known values; 0 if there are none."""
-    return (errors * known).sum() / known.sum().clamp(min=1)
+    """Return the mean of the errors of known values, see :func:`global_mean`; 0 if there are none."""
+    n_known = known.sum()
+    return global_mean((errors * known).sum() / n_known.clamp(min=1), n_known)

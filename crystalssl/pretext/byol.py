@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss, normalize
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoded, Encoder
-from crystalssl.pretext import TwoViews, mlp, register_task
+from crystalssl.pretext import TwoViews, global_mean, mlp, register_task
 
 
 @register_task
@@ -48,7 +48,7 @@ class BYOL(TwoViews):
         """Return eq. 2 of both views: each one's prediction against the target's projection of the other."""
         a, b = (normalize(self.predictor(self.projector(part.graph))) for part in encoded)
         of_a, of_b = (normalize(self.target[1](self.target[0](view).graph)) for view in views)
-        return self.projection_dim * (mse_loss(a, of_b) + mse_loss(b, of_a))
+        return global_mean(self.projection_dim * (mse_loss(a, of_b) + mse_loss(b, of_a)), len(a))
 
     @no_grad()
     def after_step(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
+from crystalssl._ranks import global_mean
 from crystalssl.augment import GaussianPerturbation
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
@@ -75,4 +76,5 @@ class CrystalDenoising(PretextTask):
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the squared error of the predicted distances, summed over edges and averaged over crystals."""
         predicted = self.regressor(encoded[0].edge)[:, 0]
-        return (predicted - standardised_distances(batch)).square().sum() / batch.num_graphs
+        error = (predicted - standardised_distances(batch)).square().sum() / batch.num_graphs
+        return global_mean(error, batch.num_graphs)

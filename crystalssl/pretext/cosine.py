@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
+from crystalssl._ranks import global_mean
 from crystalssl.augment import Augmentation, RandomPerturbation
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask, two_views
@@ -73,4 +74,4 @@ class CosineContrast(PretextTask):
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return :func:`cosine_loss`."""
         a, b = (self.projector(part.graph) for part in encoded)
-        return cosine_loss(a, b)
+        return global_mean(cosine_loss(a, b), len(a))

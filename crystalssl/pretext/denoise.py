@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from crystalssl._ranks import global_mean
 from crystalssl.augment import GaussianPerturbation
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
@@ -46,4 +47,5 @@ class DistanceDenoising(PretextTask):
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
         """Return the mean absolute error of the predicted shifts; 0 without edges."""
         shift = (views[0].distance - batch.distance) / self.sigma
-        return (self.regressor(encoded[0].edge)[:, 0] - shift).abs().sum() / max(len(shift), 1)
+        error = (self.regressor(encoded[0].edge)[:, 0] - shift).abs().sum() / max(len(shift), 1)
+        return global_mean(error, len(shift))

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from crystalssl.augment import Compose
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
-from crystalssl.pretext._labels import Labels, encode_labels, encode_properties, mean_where
+from crystalssl.pretext._labels import Labels, encode_labels, encode_properties
 from crystalssl.pretext._registry import register_task
 from crystalssl.pretext.composite import WeightedTasks
 from crystalssl.pretext.denoise import DistanceDenoising
@@ -26,29 +26,27 @@ __all__ = ["Joint", "KnownProperties"]
 class KnownProperties(PretextTask):
     """Predict the volume per atom, and whatever other properties are known of the crystals of the corpus.
 
+    The predictions are the encoder's own, :meth:`~crystalssl.encoders.Encoder.learn_properties`. So they are a part of
+    its vectors, and finetuning starts from them.
+
     Parameters
     ----------
     n_properties : int, default=0
         Columns of the labels, NaN where unknown. The logarithm of the volume per atom is added to them.
-    head_dim : int, default=128
-        Width of the hidden layer between the crystal's vector and the predictions.
     """
 
     name = "properties"
     encoder_name = "gatedgcn"
     n_labels_param = "n_properties"
 
-    def __init__(self, n_properties: int = 0, head_dim: int = 128):
+    def __init__(self, n_properties: int = 0):
         super().__init__()
         self.n_properties = n_properties
-        self.head_dim = head_dim
         self.views = [Compose([])]
 
     def build(self, encoder: Encoder) -> None:
-        """Make the head that predicts properties."""
-        self.head = nn.Sequential(
-            nn.Linear(encoder.graph_dim, self.head_dim), nn.SiLU(), nn.Linear(self.head_dim, self.n_properties + 1)
-        )
+        """Have the encoder predict the properties: what it has learnt of them stays with it."""
+        encoder.learn_properties(self.n_properties + 1)
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:
@@ -56,11 +54,16 @@ class KnownProperties(PretextTask):
         return None if y is None else encode_properties(y)
 
     def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
-        """Return the mean absolute error over known values."""
+        """Return the mean absolute error over known values, the mean over properties."""
         # About 3 ± 0.5 for crystals, in units of log(Å³); standardised like the labels.
         volume = (torch.linalg.det(batch.cell).abs() / batch.ptr.diff()).log()
         target = torch.cat([batch.y[:, : self.n_properties], (volume[:, None] - 3) / 0.5], dim=1)
-        return mean_where(~target.isnan(), (self.head(encoded[0].graph) - target.nan_to_num()).abs())
+        known = ~target.isnan()
+        predicted = encoded[0].properties
+        assert predicted is not None  # since `build`
+        errors = (predicted - target.nan_to_num()).abs() * known
+        # Each property counts the same, of however many crystals it is known.
+        return (errors.sum(dim=0) / known.sum(dim=0).clamp(min=1)).mean()
 
 
 @register_task

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch
 
+from crystalssl._ranks import global_mean
 from crystalssl.augment import AtomMasking
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.graphs import N_ELEMENTS
@@ -53,4 +54,5 @@ class MaskedElements(MaskedAtoms):
         """Return the mean cross entropy over masked atoms; 0 if there are none."""
         masked = (views[0].z == 0).nonzero()[:, 0]
         logits = self.classifier(encoded[0].node.index_select(0, masked))
-        return cross_entropy(logits, batch.z[masked] - 1, reduction="sum") / max(len(masked), 1)
+        error = cross_entropy(logits, batch.z[masked] - 1, reduction="sum") / max(len(masked), 1)
+        return global_mean(error, len(masked))

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch_geometric.data import Batch
 
+from crystalssl._ranks import global_mean
 from crystalssl.encoders import Encoded, Encoder, valence_electrons
 from crystalssl.graphs import N_ELEMENTS
+from crystalssl.pretext._labels import mean_where
 from crystalssl.pretext._registry import register_task
 from crystalssl.pretext.mask import MaskedAtoms
 
@@ -84,7 +86,8 @@ class ValenceElectrons(MaskedAtoms):
         """Return the mean cross entropy over atoms of elements with a known number; 0 if there are none."""
         target = self.classes[batch.z]
         total = cross_entropy(self.classifier(encoded[0].node), target, ignore_index=-1, reduction="sum")
-        return total / (target >= 0).sum().clamp(min=1)
+        n_known = (target >= 0).sum()
+        return global_mean(total / n_known.clamp(min=1), n_known)
 
 
 @register_task
@@ -126,4 +129,4 @@ class AtomicStiffness(MaskedAtoms):
         target = self.stiffness[batch.z]
         known = ~target.isnan()
         error = (self.regressor(encoded[0].node)[:, 0] - target.nan_to_num()).abs()
-        return (error * known).sum() / known.sum().clamp(min=1)
+        return mean_where(known, error)

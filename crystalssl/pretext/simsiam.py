@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import Encoder
+from crystalssl._ranks import global_mean
+from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import TwoViews, mlp
 from crystalssl.pretext._registry import register_task
 
@@ -63,6 +64,11 @@ class SimSiam(TwoViews):
         """Make projector and predictor."""
         super().build(encoder)
         self.predictor = mlp(self.projection_dim, self.predictor_dim, self.projection_dim)
+
+    def loss(self, encoded: list[Encoded], views: list[Batch], batch: Batch) -> Tensor:
+        """Return the loss of two views of the batch: it is a mean over crystals, of which no two are compared."""
+        a, b = (self.projector(part.graph) for part in encoded)
+        return global_mean(self.compare(a, b, batch), len(a))
 
     def compare(self, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
         """Return :func:`simsiam_loss`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crystalssl.training._batching import BatchIterator, CrystalDataset, collate
+from crystalssl.training._jobs import distributed
 from crystalssl.training._net import CrystalNet, PretrainingNet
 from crystalssl.training._pretrain import pretrain
 from crystalssl.training._weights import bundled_weights, load_encoder, save_encoder
@@ -14,6 +15,7 @@ __all__ = [
     "PretrainingNet",
     "bundled_weights",
     "collate",
+    "distributed",
     "load_encoder",
     "pretrain",
     "save_encoder",

@@ -10,19 +10,24 @@ import torch
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
-from crystalssl.graphs import CrystalGraphs, GraphRecipe, cell_features
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs, GraphRecipe, cell_features
 from crystalssl.graphs._ragged import concatenate_ranges
+from crystalssl.training._background import in_background
+from crystalssl.training._sharing import balanced
 
-__all__ = ["BatchIterator", "CrystalDataset", "collate"]
+__all__ = ["BatchIterator", "CrystalDataset", "collate", "shuffled"]
+
+_READY = 4096
+"""Crystals in batches of a corpus that may wait to be used, while the next shards are read."""
 
 
-def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
+def collate(graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> Batch:
     """Join some graphs into one PyG `Batch`.
 
     Parameters
     ----------
-    graphs : CrystalGraphs
-        The store to take from; only the rows named by `indices` are touched.
+    graphs : CrystalGraphs or CrystalCorpus
+        The store to take from; only the rows named by `indices` are touched, of a corpus the shards that hold them.
     indices : ndarray of shape (n_crystals,), int
         Which crystals, in which order.
 
@@ -41,6 +46,8 @@ def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
         - ``neighbor_order`` (n_edges,), ``neighbor_ptr`` (n_atoms + 1,): the edges grouped by neighbour, which is what
           the backward pass of a gather sums over.
     """
+    if isinstance(graphs, CrystalCorpus):
+        graphs, indices = graphs.gather(indices)
     n_atoms = np.diff(graphs.atom_offsets)[indices]
     atoms = concatenate_ranges(graphs.atom_offsets[indices], n_atoms)
     first_edge = graphs.edge_offsets[graphs.atom_offsets[indices]]
@@ -73,6 +80,37 @@ def collate(graphs: CrystalGraphs, indices: np.ndarray) -> Batch:
     return batch
 
 
+def shuffled(
+    graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray, generator: torch.Generator | None
+) -> np.ndarray:
+    """Return indices in random order, in which those of a corpus come from some of its shards after others.
+
+    A corpus of which all shards are open at a time is in the order that `CrystalGraphs` would be in. Of a larger one as
+    many shards are drawn as may be open, all of their crystals are shuffled, and the next shards are drawn.
+
+    Parameters
+    ----------
+    graphs : CrystalGraphs or CrystalCorpus
+        What they are indices of.
+    indices : ndarray of int
+        Some of its rows.
+    generator : torch.Generator or None
+        As in :class:`BatchIterator`.
+    """
+    indices = indices[torch.randperm(len(indices), generator=generator).numpy()]
+    if isinstance(graphs, CrystalGraphs):
+        return indices
+    shards, present = np.unique(graphs.shard_of(indices), return_inverse=True)
+    n_turns = -(-len(shards) // graphs.n_open)
+    if n_turns <= 1:
+        return indices
+    turns = np.empty(len(shards), np.int64)
+    drawn = torch.randperm(len(shards), generator=generator).numpy()
+    for turn, some in enumerate(np.array_split(drawn, n_turns)):
+        turns[some] = turn
+    return indices[np.argsort(turns[present], kind="stable")]
+
+
 def _edge_weights(distances: np.ndarray, centers: np.ndarray, edge_ptr: np.ndarray, recipe: GraphRecipe) -> np.ndarray:
     """Return how far each edge is from being cut off: 1 inside, 0 at the limit, and a smooth step in a shell between.
 
@@ -98,7 +136,7 @@ class CrystalDataset(Dataset):
 
     Parameters
     ----------
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
         Shared, never copied.
     y : ndarray of shape (len(graphs), n_targets), float32, or (len(graphs),), int64, or None, default=None
         Targets of all rows of `graphs`: numbers, or codes of classes.
@@ -112,7 +150,7 @@ class CrystalDataset(Dataset):
 
     def __init__(
         self,
-        graphs: CrystalGraphs,
+        graphs: CrystalGraphs | CrystalCorpus,
         y: np.ndarray | None = None,
         indices: np.ndarray | None = None,
         sample_weight: np.ndarray | None = None,
@@ -151,7 +189,7 @@ class BatchIterator:
 
     The batch has fields ``y`` and ``sample_weight`` beside those of `collate`, ``cell_features`` where they are
     asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate
-    graph by graph.
+    graph by graph. A thread reads the batches of a corpus ahead.
 
     Parameters
     ----------
@@ -166,7 +204,13 @@ class BatchIterator:
         What the order is drawn from, on the CPU; None is torch's global generator, which all threads share.
     with_cell : bool, default=False
         Whether batches have the features of the cells.
+    share : tuple of int, default=(0, 1)
+        Which of how many processes this is. Each gets some crystals of every batch, all together as many edges as each
+        other; `batch_size` is that of the whole, whose number of crystals is the batch's ``n_together``.
     """
+
+    skip = 0
+    """Batches at the beginning of the next pass that are left out, for they were had before."""
 
     def __init__(
         self,
@@ -175,8 +219,10 @@ class BatchIterator:
         shuffle: bool = False,
         generator: torch.Generator | None = None,
         with_cell: bool = False,
+        share: tuple[int, int] = (0, 1),
     ):
         self.with_cell = with_cell
+        self.share = share
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -184,21 +230,35 @@ class BatchIterator:
 
     def __len__(self) -> int:
         n_batches, rest = divmod(len(self.dataset), self.batch_size)
-        return n_batches + bool(rest > (1 if self.shuffle and n_batches else 0))
+        # Every process needs a crystal, and batch normalisation another one, unless there is nothing else.
+        smallest = max(self.share[1], 2 if self.shuffle and n_batches else 1)
+        return n_batches + (rest >= smallest)
 
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices
         if self.shuffle:
-            indices = indices[torch.randperm(len(indices), generator=self.generator).numpy()]
-        for i in range(len(self)):
-            rows = indices[i * self.batch_size : (i + 1) * self.batch_size]
-            batch = collate(self.dataset.graphs, rows)
-            batch.y = torch.from_numpy(self.dataset.y[rows])
-            batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
-            if self.dataset.atom_y is not None:
-                offsets = self.dataset.graphs.atom_offsets
-                atoms = concatenate_ranges(offsets[rows], np.diff(offsets)[rows])
-                batch.atom_y = torch.from_numpy(self.dataset.atom_y[atoms])
-            if self.with_cell:
-                batch.cell_features = torch.from_numpy(self.dataset.cell_features[rows])
-            yield batch, batch.y
+            indices = shuffled(self.dataset.graphs, indices, self.generator)
+        n_batches, start, self.skip = len(self), self.skip, 0
+        rows = [indices[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
+        if rows and not self.shuffle:  # the last one takes the rest, however small
+            rows[-1] = indices[(n_batches - 1) * self.batch_size :]
+        batches = (self._batch(part) for part in rows[start:])
+        if isinstance(self.dataset.graphs, CrystalGraphs):
+            return batches
+        return in_background(batches, max(2, _READY // self.batch_size))
+
+    def _batch(self, rows: np.ndarray) -> tuple[Batch, torch.Tensor]:
+        n_together = len(rows)
+        if self.share[1] > 1:
+            rows = rows[balanced(self.dataset.graphs.n_edges_of(rows), self.share[1])[self.share[0]]]
+        batch = collate(self.dataset.graphs, rows)
+        batch._n_together = n_together  # like _num_graphs no field of the batch
+        batch.y = torch.from_numpy(self.dataset.y[rows])
+        batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])
+        if self.dataset.atom_y is not None:
+            offsets = self.dataset.graphs.atom_offsets
+            atoms = concatenate_ranges(offsets[rows], np.diff(offsets)[rows])
+            batch.atom_y = torch.from_numpy(self.dataset.atom_y[atoms])
+        if self.with_cell:
+            batch.cell_features = torch.from_numpy(self.dataset.cell_features[rows])
+        return batch, batch.y

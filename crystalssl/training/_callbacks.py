@@ -16,11 +16,17 @@ from skorch.history import History
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from crystalssl._ranks import current_ranks
 from crystalssl.exceptions import NonFiniteError, WeightsError
 from crystalssl.training._checkpoints import read_checkpoint, write_checkpoint
 from crystalssl.training._finite import find_fault
+from crystalssl.training._jobs import from_first, gathered
+from crystalssl.training._preemption import Terminated
 
 __all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine", "copies_of"]
+
+
+_OF_BATCHES = ("train_loss", "train_batch_size")
 
 
 def copies_of(callbacks: Iterable[Any] | None) -> list[Any]:
@@ -84,7 +90,7 @@ class WarmupCosine(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Record the rate that the epoch ended with."""
-        net.history.record("learning_rate", net.optimizer_.param_groups[-1]["lr"])
+        net.history.record("learning_rate", self.peaks_[-1] * self.factor(len(net.history) * self.n_batches - 1))
 
 
 class FinalWeights(Callback):
@@ -204,8 +210,9 @@ class Progress(Callback):
 class Checkpoint(Callback):
     """Save all that a run needs to go on after every epoch, and go on from there if the file exists.
 
-    The file is replaced in one step: an interruption at any moment leaves the last complete one. Its hash tells if it
-    was damaged since.
+    After SIGTERM it is saved after the step, and the process ends. The file is replaced in one step: an interruption at
+    any moment leaves the last complete one. Its hash tells if it was damaged since. Of processes that train together
+    the first one reads and writes; another number of them can go on.
 
     Parameters
     ----------
@@ -213,11 +220,17 @@ class Checkpoint(Callback):
         The file.
     run : str
         Identifies corpus and settings. A checkpoint of another run is refused.
+    corpus : str or None, default=None
+        Identifies the corpus alone, to say what is other.
     """
 
-    def __init__(self, path: str | os.PathLike, run: str):
+    _unfinished: list[dict[str, Any]] | None = None  # batches of the epoch that is gone on with
+    _states: list[list[Tensor]] | None = None  # and where the generators of each process stood
+
+    def __init__(self, path: str | os.PathLike, run: str, corpus: str | None = None):
         self.path = path
         self.run = run
+        self.corpus = corpus
 
     def _parts(self, net) -> dict[str, dict[str, Tensor]]:
         final = net.final_weights
@@ -235,27 +248,57 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Save."""
-        final = net.final_weights
-        tensors = {
-            f"{part}/{name}": tensor.detach().cpu().clone()
-            for part, named in self._parts(net).items()
-            for name, tensor in named.items()
-        }
-        history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in net.history]
-        state = {"run": self.run, "history": history, "best": [final.best_loss_, final.best_epoch_]}
-        write_checkpoint(Path(self.path), tensors, state)
+        self._unfinished = self._states = None
+        self._save(net, {})
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Save and end, if a process was asked to leave."""
+        if training and net.leaving_:
+            batches = [{name: batch[name] for name in _OF_BATCHES} for batch in net.history[-1]["batches"]]
+            self._save(net, {"unfinished": batches}, gathered(net.randomness_states()))
+            raise Terminated(f"the state of training is in {self.path}")
+
+    def _save(self, net, more: dict[str, Any], states: Iterable[list[Tensor]] = ()) -> None:
+        if current_ranks().rank == 0:
+            parts = self._parts(net)
+            for rank, generators in enumerate(states):
+                parts[f"random.{rank}"] = dict(zip(("cpu", "device"), generators, strict=True))
+            tensors = {
+                f"{part}/{name}": tensor.detach().cpu().clone()
+                for part, named in parts.items()
+                for name, tensor in named.items()
+            }
+            epochs = net.history[:-1] if more else net.history
+            history = [{key: value for key, value in epoch.items() if key != "batches"} for epoch in epochs]
+            final = net.final_weights
+            best = [final.best_loss_, final.best_epoch_]
+            state = {"run": self.run, "corpus": self.corpus, "history": history, "best": best, **more}
+            write_checkpoint(Path(self.path), tensors, state)
+        from_first(None)  # the others wait until it is written
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Skip what was had of the epoch before."""
+        if self._unfinished:
+            net.history[-1]["batches"].extend(self._unfinished)
+            net.training_batches_.skip = len(self._unfinished)
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Have the generators go on from where they were, once the order of crystals has been drawn."""
+        if self._unfinished:
+            net.go_on_drawing(self._states, len(self._unfinished))
+            self._unfinished = self._states = None
 
     def on_train_begin(self, net, **kwargs):
         """Load, if there is something to load."""
-        found = read_checkpoint(Path(self.path))
+        found = from_first(read_checkpoint(Path(self.path)) if current_ranks().rank == 0 else None)
         if found is None:
             return
         tensors, state = found
         if state["run"] != self.run:
-            raise WeightsError(
-                f"{self.path} belongs to a run with another corpus or other settings; delete it to start anew, or name "
-                "another file"
-            )
+            what = "with another corpus or other settings"
+            if state.get("corpus") not in (None, self.corpus):
+                what = "on another corpus: the crystals have changed since it was written, or are not the same"
+            raise WeightsError(f"{self.path} belongs to a run {what}; delete it to start anew, or name another file")
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)
@@ -272,3 +315,6 @@ class Checkpoint(Callback):
         final.best_weights_ = parts.get("best")
         final.best_loss_, final.best_epoch_ = state["best"]
         net.history = History(state["history"])
+        self._unfinished = state.get("unfinished")
+        n_states = sum(name.startswith("random.") for name in parts)
+        self._states = [[parts[f"random.{i}"][name] for name in ("cpu", "device")] for i in range(n_states)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +11,13 @@ from skorch.callbacks import GradientNormClipping
 from skorch.helper import predefined_split
 from torch import nn
 
+from crystalssl._ranks import current_ranks
+from crystalssl.exceptions import ProcessError
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, Progress, WarmupCosine
 from crystalssl.training._net import CrystalNet, train
 from crystalssl.training._precision import usual_torch
+from crystalssl.training._preemption import heeding_sigterm
 
 __all__ = ["epochs_of", "fit_network"]
 
@@ -66,7 +70,17 @@ def fit_network(
     CrystalNet
         The trained net.
     """
-    n_batches = len(BatchIterator(training, batch_size, shuffle=True))
+    ranks = current_ranks()
+    sizes = {"batch_size": batch_size, "the training set": len(training)}
+    if validation:
+        sizes["the held-out set"] = len(validation)
+    for name, size in sizes.items():
+        if size < ranks.size:
+            raise ProcessError(
+                f"{ranks.size} processes share every batch, and each needs a crystal: {name} has {size}; start fewer "
+                "processes, or raise it"
+            )
+    n_batches = len(BatchIterator(training, batch_size, shuffle=True, share=(ranks.rank, ranks.size)))
     monitor = "valid_loss" if validation else None
     callbacks: list[Any] = [
         *further_callbacks,
@@ -96,7 +110,8 @@ def fit_network(
         verbose=0,
         **net_params,
     )
-    return train(net.initialize(), training)
+    with contextlib.nullcontext() if checkpoint is None else heeding_sigterm():
+        return train(net.initialize(), training)
 
 
 def epochs_of(net: CrystalNet) -> list[dict[str, Any]]:

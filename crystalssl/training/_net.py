@@ -12,9 +12,11 @@ from skorch.utils import to_tensor
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from crystalssl._ranks import average_gradients, current_ranks, global_batch_norm, global_mean
 from crystalssl.training._batching import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import FinalWeights, StopTraining
 from crystalssl.training._precision import matmul_precision
+from crystalssl.training._preemption import asked_to_leave
 from crystalssl.training._seeding import Randomness, derive_seed
 
 __all__ = ["CrystalNet", "PretrainingNet", "resolve_device", "train"]
@@ -46,6 +48,9 @@ class CrystalNet(NeuralNet):
 
     precision = "highest"  # of nets that were pickled before there was a choice
     _randomness: Randomness | None = None
+    training_batches_: BatchIterator | None = None
+    leaving_ = False
+    """Whether one of the processes was asked to leave, which all know after the same step."""
 
     def __init__(
         self,
@@ -62,7 +67,8 @@ class CrystalNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_randomness", None)
+        for name in ("_randomness", "training_batches_"):
+            state.pop(name, None)
         # skorch stores what was trained apart from the parameters, and they would be stored twice.
         if state.get("module") is getattr(self, "module_", None):
             state.pop("module", None)
@@ -79,14 +85,20 @@ class CrystalNet(NeuralNet):
 
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
-        generator = self._randomness.generator if self._randomness else None
+        generator = self._randomness.order if self._randomness else None
         with_cell = getattr(self.module_, "reads_cell", False)
-        return BatchIterator(dataset, self.batch_size, training, generator, with_cell)
+        ranks = current_ranks()
+        iterator = BatchIterator(
+            dataset, self.batch_size, training, generator, with_cell, share=(ranks.rank, ranks.size)
+        )
+        if training:
+            self.training_batches_ = iterator
+        return iterator
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
         """Make the generators of training."""
         super().on_train_begin(net, X, y, **kwargs)
-        self._randomness = Randomness(self.module_, self.device)
+        self._randomness = Randomness(self.module_, self.device, current_ranks())
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
         """Seed all that is random in this epoch."""
@@ -94,15 +106,35 @@ class CrystalNet(NeuralNet):
         if self._randomness is not None:
             self._randomness.seed(derive_seed(self.seed, len(self.history) - 1))
 
+    def randomness_states(self) -> list[Tensor]:
+        """Return where the generators of this process stand."""
+        assert self._randomness is not None
+        return self._randomness.states()
+
+    def go_on_drawing(self, states: list[list[Tensor]], n_batches: int) -> None:
+        """Have the generators go on from the states of all processes, or anew if these were another number."""
+        assert self._randomness is not None
+        ranks = current_ranks()
+        if len(states) == ranks.size:
+            self._randomness.go_on(states[ranks.rank])
+        else:
+            self._randomness.seed_own(derive_seed(self.seed, len(self.history) - 1, n_batches, ranks.size, ranks.rank))
+
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any):
-        """Forget the generators."""
+        """Forget the generators and the batches."""
         super().on_train_end(net, X, y, **kwargs)
         self._randomness = None
+        self.training_batches_ = None
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any):
+        """Count a batch by the crystals of all processes, so that all come to the same losses of epochs."""
+        super().on_batch_end(net, batch, training, **kwargs)
+        self.history.record_batch(("train" if training else "valid") + "_batch_size", batch[0]._n_together)
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
         drawing = contextlib.nullcontext() if self._randomness is None else self._randomness.step()
-        with matmul_precision(self.precision), drawing:
+        with matmul_precision(self.precision), drawing, global_batch_norm(self.module_):
             yield
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
@@ -110,10 +142,23 @@ class CrystalNet(NeuralNet):
         with self._step():
             return super().train_step(batch, **fit_params)
 
+    def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
+        """Compute loss and gradients, averaged over the processes that train together."""
+        step = super().train_step_single(batch, **fit_params)
+        leaving = asked_to_leave()
+        if current_ranks().size > 1:
+            flag = step["loss"].new_tensor(float(leaving))
+            step["loss"], flag = average_gradients(self.module_.parameters(), step["loss"], flag)
+            leaving = bool(flag)
+        self.leaving_ = leaving
+        return step
+
     def validation_step(self, batch: Any, **fit_params: Any) -> Any:
         """Return loss and predictions of a batch of validation crystals."""
         with self._step():
-            return super().validation_step(batch, **fit_params)
+            step = super().validation_step(batch, **fit_params)
+            ranks = current_ranks()
+            return step if ranks.size == 1 else {**step, "loss": ranks.sum_(step["loss"].clone()) / ranks.size}
 
     def evaluation_step(self, batch: Any, training: bool = False) -> Any:
         """Return predictions of a batch."""
@@ -131,7 +176,8 @@ class CrystalNet(NeuralNet):
         if y_true.is_floating_point():
             y_true = torch.where(y_true.isnan(), y_pred.detach(), y_true)
         losses = super().get_loss(y_pred, y_true, X, training)
-        return (losses.reshape(len(losses), -1).mean(dim=1) * X.sample_weight.to(losses.device)).mean()
+        loss = (losses.reshape(len(losses), -1).mean(dim=1) * X.sample_weight.to(losses.device)).mean()
+        return global_mean(loss, len(losses))
 
     @property
     def final_weights(self) -> FinalWeights | None:
@@ -160,7 +206,8 @@ class PretrainingNet(CrystalNet):
             generator = self._randomness.generator if self._randomness else None
             seed = int(torch.randint(2**62, (), generator=generator))
         else:  # views differ between batches, but not between epochs, so that validation losses can be compared
-            seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]))
+            which = [] if current_ranks().size == 1 else [current_ranks().rank]
+            seed = derive_seed(self.seed, _VALIDATION, len(self.history[-1]["batches"]), *which)
         return super().infer(x, generator=torch.Generator(self.device).manual_seed(seed), **fit_params)
 
     def get_loss(self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:

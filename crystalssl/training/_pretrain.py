@@ -10,12 +10,13 @@ import torch
 
 from crystalssl._config import construct, source_of, to_json
 from crystalssl.encoders import Encoder
-from crystalssl.graphs import CrystalGraphs
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs
 from crystalssl.pretext import PretextTask
 from crystalssl.pretext._labels import Labels
 from crystalssl.training._batching import CrystalDataset
 from crystalssl.training._callbacks import Checkpoint
 from crystalssl.training._fit import epochs_of, fit_network
+from crystalssl.training._jobs import job, training_together
 from crystalssl.training._net import PretrainingNet
 from crystalssl.training._seeding import derive_seed, seeded
 from crystalssl.training._weights import state_as_numpy
@@ -85,7 +86,7 @@ def key_of(task: PretextTask, encoder_state: dict[str, np.ndarray] | None) -> li
 
 def pretrain(
     task: PretextTask,
-    graphs: CrystalGraphs,
+    graphs: CrystalGraphs | CrystalCorpus,
     y: np.ndarray | Labels | None,
     *,
     key: list[Any],
@@ -110,7 +111,7 @@ def pretrain(
     ----------
     task : PretextTask
         As made by :func:`make_task`.
-    graphs : CrystalGraphs
+    graphs : CrystalGraphs or CrystalCorpus
         The corpus.
     y : ndarray of shape (n_crystals, n_labels), Labels or None
         Labels as encoded by the task, for the methods that take them.
@@ -154,21 +155,26 @@ def pretrain(
         "gradient_clip": gradient_clip,
         "precision": precision,
     }
-    resume = None
-    if checkpoint is not None:
-        run = [graphs, y, key, *settings.values(), validation_fraction, seed]
-        resume = Checkpoint(checkpoint, run=joblib.hash(run))
-    net = fit_network(
-        PretrainingNet,
-        task,
-        dataset,
-        valid,
-        **settings,
-        device=device,
-        seed=derive_seed(seed, 2),
-        checkpoint=resume,
-        description=f"pretraining ({task.name})" if verbose else None,
-    )
+    run = corpus = ""
+    if checkpoint is not None or job().size > 1:
+        content: Any = graphs
+        if isinstance(graphs, CrystalCorpus):  # told by its content, not by its path
+            content, corpus = graphs.key, graphs.fingerprint
+        else:
+            corpus = joblib.hash(graphs)
+        run = joblib.hash([content, y, key, *settings.values(), validation_fraction, seed])
+    with training_together(run) as ranks:
+        net = fit_network(
+            PretrainingNet,
+            task,
+            dataset,
+            valid,
+            **settings,
+            device=device,
+            seed=derive_seed(seed, 2),
+            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, run=run, corpus=corpus),
+            description=f"pretraining ({task.name})" if verbose and ranks.rank == 0 else None,
+        )
     return state_as_numpy(net.module_.encoder), epochs_of(net)
 
 

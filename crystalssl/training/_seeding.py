@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
+from crystalssl._ranks import ALONE, Ranks
+
 __all__ = ["MAX_SEED", "Dropout", "Randomness", "derive_seed", "draws_globally", "seeded"]
 
 MAX_SEED = 2**31 - 1
@@ -126,23 +128,42 @@ class Randomness:
         What is trained.
     device : str
         Where.
+    ranks : Ranks
+        Processes that train it together: they draw the same order of crystals, and views and masks of their own.
     """
 
-    def __init__(self, module: nn.Module, device: str):
+    def __init__(self, module: nn.Module, device: str, ranks: Ranks = ALONE):
+        self._ranks = ranks
         self._on_cpu = torch.Generator()
         self._on_device = self._on_cpu if torch.device(device).type == "cpu" else torch.Generator(device)
+        self.order = self._on_cpu if ranks.size == 1 else torch.Generator()
+        """What the order of crystals is drawn from."""
         self._is_lent = False
         self._dropouts = [part for part in module.modules() if isinstance(part, Dropout)]
         self._draws_globally = draws_globally(module)
 
     def seed(self, seed: int) -> None:
         """Begin again from a seed."""
+        self.order.manual_seed(seed)
+        self.seed_own(seed if self._ranks.size == 1 else derive_seed(seed, self._ranks.rank))
+
+    def seed_own(self, seed: int) -> None:
+        """Begin again from a seed, but for the order of crystals."""
         self._on_cpu.manual_seed(seed)
         self._on_device.manual_seed(seed)
 
+    def states(self) -> list[torch.Tensor]:
+        """Return where all that is random stands, but for the order of crystals."""
+        return [self._on_cpu.get_state(), self._on_device.get_state()]
+
+    def go_on(self, states: list[torch.Tensor]) -> None:
+        """Go on from :meth:`states`."""
+        self._on_cpu.set_state(states[0])
+        self._on_device.set_state(states[1])
+
     @property
     def generator(self) -> torch.Generator | None:
-        """What the order of crystals and the seeds of views are drawn from, on the CPU.
+        """What the seeds of views are drawn from, on the CPU.
 
         It is None, which torch takes for its global generator, while that one stands in for it.
         """

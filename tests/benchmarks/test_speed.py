@@ -133,3 +133,41 @@ def test_growth():
     crystals = np.array([1_000, 10_000, 100_000])
     assert slope(crystals, 3 * crystals**1.5) == pytest.approx(1.5)
     assert marginal(crystals[[1, 0, 2]], [70_000, 50, 700_000]) == pytest.approx(7)
+
+
+# ---------------------------------------------------------------------- whole jobs
+
+
+def test_predictions_go_through_the_file_again_until_there_are_enough(tmp_path, prototypes):
+    pa = pytest.importorskip("pyarrow")
+    from types import SimpleNamespace
+
+    import pyarrow.parquet as pq
+    from _speed.jobs import predictions
+
+    crystals = prototypes[:7]
+    columns = {
+        "lattice_vectors": [crystal.lattice.matrix.tolist() for crystal in crystals],
+        "species_at_sites": [[site.specie.symbol for site in crystal] for crystal in crystals],
+        "cartesian_site_positions": [crystal.cart_coords.tolist() for crystal in crystals],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "mp_pretrain.parquet")
+    data = SimpleNamespace(folder=tmp_path, phonons=SimpleNamespace(data=crystals))
+    row = predictions(data, 16)
+    assert row["work"] == 16
+    assert row["goal"] == 16 / 4000
+    assert sum(row["parts"].values()) == pytest.approx(row["seconds"])
+    assert min(row["parts"].values()) > 0
+
+
+@pytest.mark.parametrize(("goal", "verdict"), [(10.0, "yes"), (2.0, "no")])
+def test_jobs_are_reported_with_their_goal_and_parts(goal, verdict):
+    from _speed.results import report
+
+    job = {
+        "name": "job", "work": 20, "unit": "crystals", "threads": 1, "seconds": 5.0, "clock": "CPU",
+        "goal": goal, "parts": {"a": 1.0, "b": 4.0}, "checked": "well",
+    }  # fmt: skip
+    text = report({"parts": {"jobs": {"machine": "this", "load_average": 0.1, "jobs": [job]}}}, [])
+    row = f"| job | 20 crystals, 1 thread | 5.0 s (CPU) | 4 | at most {goal:g} s: {verdict} | a 20%, b 80% | well |"
+    assert row in text

@@ -16,7 +16,7 @@ import pytest
 import crystalssl
 from crystalssl.cli import cli
 
-COMMANDS = ["fit", "predict", "screen", "embed", "pretrain", "graphs", "matbench", "info"]
+COMMANDS = ["fit", "predict", "screen", "embed", "pretrain", "map", "graphs", "matbench", "info"]
 ROOT = Path(crystalssl.__file__).parents[1]
 
 

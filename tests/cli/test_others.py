@@ -194,6 +194,16 @@ def test_matbench_compare(run, monkeypatch):
     assert run("matbench", "-o", "s", "--compare").stdout == "the table of s\n"
 
 
+def test_pretraining_on_graphs_that_were_made_before(cifs, run):
+    options = ("--method", "barlow", "--epochs", 1, "-p", "hidden_dim=8", "-p", "n_layers=1", "-p", "batch_size=8")
+    run("graphs", "cifs", "-o", "graphs", "--encoder", "cgcnn", "--shard-size", 10)
+    run("pretrain", "graphs", *options, "-o", "weights")
+    run("pretrain", "cifs", *options, "-o", "others")
+    assert Path("weights/model.safetensors").read_bytes() == Path("others/model.safetensors").read_bytes()
+    other = run("pretrain", "graphs", "--method", "joint", "-o", "weights", status=1)
+    assert "write them again with crystalssl.io.write_corpus(source, folder, encoder='gatedgcn')" in other.stderr
+
+
 # ------------------------------------------------------------------ info
 
 
@@ -209,7 +219,9 @@ def test_info_of_weights_and_graphs(cifs, run, tiny):
     run("graphs", "cifs", "-o", "graphs")
     lines = dict(line.split(maxsplit=1) for line in run("info", "graphs").stdout.splitlines())
     assert lines["crystals"] == "24"
-    assert json.loads(run("info", "graphs", "--json").stdout)["crystals"] == 24
+    assert json.loads(run("info", "graphs", "--json").stdout)["shards"] == 1
+    crystalssl.CrystalCorpus.load("graphs").to_graphs().save("plain")
+    assert json.loads(run("info", "plain", "--json").stdout)["crystals"] == 24
 
 
 def test_info_of_what_is_installed(run):

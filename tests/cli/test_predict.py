@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 import crystalssl
+from crystalssl.cli import _records
+from crystalssl.graphs import CorpusWriter
 
 from .conftest import rows_of
 
@@ -174,12 +176,18 @@ def test_names_of_columns(paths, run, tiny):
 
 
 def test_graphs_that_were_made_before(paths, run, tiny):
-    result = run("graphs", "cifs", "-o", "graphs", "--encoder", "cgcnn")
-    assert "graphs: CrystalGraphs(24 crystals" in result.stderr
-    expected = rows_of(run("predict", tiny / "single", "cifs").stdout)
-    found = rows_of(run("predict", tiny / "single", "graphs").stdout)
-    assert [row["id"] for row in found] == [path.stem for path in paths]
-    np.testing.assert_allclose(*([float(row["prediction"]) for row in rows] for rows in (found, expected)), rtol=1e-5)
+    result = run("graphs", "cifs", "-o", "graphs", "--encoder", "cgcnn", "--shard-size", 10)
+    assert "graphs: CrystalCorpus(24 crystals in 3 shards" in result.stderr
+    expected = rows_of(run("predict", tiny / "single", *paths).stdout)
+    assert rows_of(run("predict", tiny / "single", "graphs").stdout) == expected
+    assert "holds graphs without targets" in run("fit", "graphs", "-t", "x", "-o", "m", status=1).stderr
+
+
+def test_graphs_that_a_former_version_made(paths, run, tiny):
+    crystalssl.CrystalGraphTransformer("cgcnn").transform(paths).save("graphs")
+    Path("graphs.ids.csv").write_text("id\n" + "".join(f"c{row:02d}\n" for row in range(24)))
+    expected = rows_of(run("predict", tiny / "single", *paths).stdout)
+    assert rows_of(run("predict", tiny / "single", "graphs").stdout) == expected
     Path("graphs.ids.csv").write_text("id\na\n")
     assert (
         "graphs.ids.csv has 1 ids, graphs has 24 graphs" in run("predict", tiny / "single", "graphs", status=1).stderr
@@ -189,13 +197,42 @@ def test_graphs_that_were_made_before(paths, run, tiny):
 
 
 def test_graphs_of_what_can_be_used(mixed, run):
-    run("graphs", mixed, "-o", "graphs", "--cutoff", 5, "--max-neighbors", 6, status=3)
-    graphs = crystalssl.CrystalGraphs.load("graphs")
-    assert (len(graphs), graphs.recipe.cutoff, graphs.recipe.max_neighbors) == (3, 5.0, 6)
-    assert [row["id"] for row in rows_of(Path("graphs.ids.csv"))] == ["a", "c", "e"]
-    assert [row["id"] for row in rows_of(Path("graphs.failed.csv"))] == ["b", "d"]
-    assert "graphs exists already" in run("graphs", mixed, "-o", "graphs", status=1).stderr
-    assert "no record can be used" in run("graphs", mixed / "b.cif", mixed / "d.cif", "-o", "g", status=1).stderr
+    for _ in range(2):  # the second time there is nothing to do
+        run("graphs", mixed, "-o", "graphs", "--cutoff", 5, "--max-neighbors", 6, status=3)
+        corpus = crystalssl.CrystalCorpus.load("graphs")
+        assert (len(corpus), corpus.recipe.cutoff, corpus.recipe.max_neighbors) == (3, 5.0, 6)
+        assert corpus.ids.tolist() == ["a", "c", "e"]
+        assert [row["id"] for row in rows_of(Path("graphs.failed.csv"))] == ["b", "d"]
+    assert "was begun by GraphRecipe" in run("graphs", mixed, "-o", "graphs", status=1).stderr
+    assert "exists and is not a corpus" in run("graphs", mixed, "-o", mixed, status=1).stderr
+    assert "no crystal was written" in run("graphs", mixed / "b.cif", mixed / "d.cif", "-o", "g", status=1).stderr
+
+
+def test_graphs_by_several_processes(paths, run):
+    assert (
+        "part 2/2 is finished, 1 of 2 are not"
+        in run("graphs", "cifs", "-o", "graphs", "--shard-size", 5, "--part", "2/2").stderr
+    )
+    assert "24 crystals in 5 shards" in run("graphs", "cifs", "-o", "graphs", "--shard-size", 5, "--part", "1/2").stderr
+    assert sorted(crystalssl.CrystalCorpus.load("graphs").ids) == [f"c{row:02d}" for row in range(24)]
+    for wrong in ("3/2", "0/2", "1-2"):
+        assert "is not of the form K/N" in run("graphs", "cifs", "-o", "graphs", "--part", wrong, status=2).stderr
+
+
+def test_interrupted_graphs(paths, run, monkeypatch):
+    original = CorpusWriter.write
+
+    def interrupted(self, *args, **options):
+        if self.n_shards == 2:
+            raise KeyboardInterrupt
+        original(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CorpusWriter, "write", interrupted)
+        result = run("graphs", "cifs", "-o", "graphs", "--shard-size", 10, status=130)
+    assert "What was made is in graphs; go on with: crystalssl graphs cifs -o graphs --shard-size 10" in result.stderr
+    run("graphs", "cifs", "-o", "graphs", "--shard-size", 10)
+    assert len(crystalssl.CrystalCorpus.load("graphs")) == 24
 
 
 WRONG = {
@@ -249,8 +286,7 @@ def test_warnings_are_one_line(run, labelled, cifs, salt, monkeypatch):
     salt.to(filename="rare.cif")
     for number in range(3):
         shutil.copy("rare.cif", f"rare{number}.cif")
-    original = crystalssl.io.iter_crystals  # in parts, of which the warning is one
-    monkeypatch.setattr(crystalssl.io, "iter_crystals", lambda *args, **kwargs: original(*args, chunk_size=2, **kwargs))
+    monkeypatch.setattr(_records, "_AT_A_TIME", 2)  # in parts, of which the warning is one
     lines = run("predict", "narrow", *(f"rare{number}.cif" for number in range(3)), "-o", "out.csv").stderr.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Warning: 3 of 3 crystals hold elements that no training label has seen, Og")

@@ -3,9 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from crystalssl import CrystalSSLRegressor, load
 from crystalssl.cli import _records
+from crystalssl.cli._applying import Predictor
+from crystalssl.inspection import domain
 
 from .conftest import rows_of
 
@@ -27,21 +31,14 @@ def test_best_of_all(all_rows, run, tiny, options, sign, top):
 
 
 def test_in_parts(all_rows, run, tiny, monkeypatch):
-    import crystalssl.io
-
     everything = sorted(all_rows("model"), key=lambda row: -float(row["prediction"]))
-    original = crystalssl.io.iter_crystals
-    monkeypatch.setattr(crystalssl.io, "iter_crystals", lambda *args, **kwargs: original(*args, chunk_size=5, **kwargs))
+    monkeypatch.setattr(_records, "_AT_A_TIME", 5)
     found = rows_of(run("screen", tiny / "model", "cifs", "--top", 4).stdout)
     assert [row["id"] for row in found] == [row["id"] for row in everything][:4]
 
 
 def test_of_equal_ones_the_earlier_is_kept(cifs, run, tiny, monkeypatch):
-    import crystalssl.io
-    from crystalssl import CrystalSSLRegressor
-
-    original = crystalssl.io.iter_crystals
-    monkeypatch.setattr(crystalssl.io, "iter_crystals", lambda *args, **kwargs: original(*args, chunk_size=5, **kwargs))
+    monkeypatch.setattr(_records, "_AT_A_TIME", 5)
     monkeypatch.setattr(CrystalSSLRegressor, "predict", lambda self, X: np.zeros(len(X)))
     for options in ((), ("--smallest",)):
         found = rows_of(run("screen", tiny / "single", "cifs", "--top", 3, *options).stdout)
@@ -98,3 +95,82 @@ def test_failures_are_written_as_they_come(tmp_path):
         {"id": "a", "row": "", "file": "a.cif", "reason": "it is empty"},
         {"id": "b", "row": "3", "file": "", "reason": "no"},
     ]
+
+
+# ---------------------------------------------------------------- all predictions
+
+
+def frame_of(folder):
+    """What any reader of data sets makes of the folder."""
+    return pd.read_parquet(folder).to_dict("records")
+
+
+@pytest.fixture
+def in_fives(monkeypatch):
+    monkeypatch.setattr(_records, "_AT_A_TIME", 5)
+
+
+def test_all_predictions_are_kept(all_rows, in_fives, run, tiny):
+    run("screen", tiny / "model", "cifs", "--top", 3, "--all", "all", "-o", "best.parquet")
+    expected = all_rows("model")
+    found = frame_of("all")
+    assert [row["id"] for row in found] == [row["id"] for row in expected]
+    np.testing.assert_allclose([row["prediction"] for row in found], [float(row["prediction"]) for row in expected])
+    np.testing.assert_allclose([row["std"] for row in found], [float(row["std"]) for row in expected])
+    assert len(list(Path("all").iterdir())) == 5
+    best = sorted(expected, key=lambda row: -float(row["prediction"]))[:3]
+    assert pd.read_parquet("best.parquet")["id"].tolist() == [row["id"] for row in best]
+
+
+def test_screening_goes_on_where_it_stopped(cifs, in_fives, run, tiny, monkeypatch):
+    (cifs / "c03.cif").write_text("")
+    command = ("screen", tiny / "model", "cifs", "--top", 3, "--all", "all", "-o")
+    run("screen", tiny / "model", "cifs", "--top", 3, "--all", "whole", "-o", "whole.csv", status=3)
+    original, calls = Predictor.__call__, []
+
+    def interrupted(self, graphs):
+        if len(calls) == 2:
+            calls.append("stop")
+            raise KeyboardInterrupt
+        calls.append(len(graphs))
+        return original(self, graphs)
+
+    monkeypatch.setattr(Predictor, "__call__", interrupted)
+    result = run(*command, "best.csv", status=130)
+    assert "What was predicted is in all; go on with: crystalssl screen" in result.stderr
+    assert not Path("best.csv").exists()
+    run(*command, "best.csv", status=3)
+    assert calls == [4, 5, "stop", 5, 5, 4]
+    assert Path("best.csv").read_text() == Path("whole.csv").read_text()
+    assert frame_of("all") == frame_of("whole")
+    assert [row["id"] for row in rows_of(Path("best.failed.csv"))][:1] == ["c03"]
+    run(*command, "best.csv", status=3)  # nothing is left to predict
+    assert len(calls) == 6
+
+
+def test_predictions_of_something_else_are_left_alone(cifs, in_fives, run, tiny):
+    run("screen", tiny / "model", "cifs", "--all", "all", "-o", "best.csv")
+    for other in ((tiny / "single", "cifs"), (tiny / "model", "cifs/c01.cif")):
+        stderr = run("screen", *other, "--all", "all", "-o", "best.csv", status=1).stderr
+        assert "was predicted by another model, or for another source" in stderr
+    Path("all/part-000001.parquet").unlink()
+    assert (
+        "which is no next part"
+        in run("screen", tiny / "model", "cifs", "--all", "all", "-o", "best.csv", status=1).stderr
+    )
+    Path("damaged").mkdir()
+    Path("damaged/part-000000.parquet").write_bytes(b"PAR1")
+    assert (
+        "is not a file of predictions"
+        in run("screen", tiny / "model", "cifs", "--all", "damaged", "-o", "best.csv", status=1).stderr
+    )
+    assert "cannot be gone on with" in run("screen", tiny / "model", "-", "--all", "all", status=2, input=b"").stderr
+
+
+def test_domain(cifs, in_fives, run, tiny):
+    rows = rows_of(run("screen", tiny / "model", "cifs", "--top", 24, "--domain").stdout)
+    expected = domain(load(tiny / "model"), sorted(cifs.glob("*.cif")))
+    for row in rows:
+        known = expected.iloc[int(row["id"][1:])]
+        assert float(row["distance"]) == pytest.approx(known.distance, rel=1e-4)
+        assert row["verdict"] == known.verdict

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
+    "latex2mathml",
     "sphinx",
     "pydata_sphinx_theme",
     "numpydoc",

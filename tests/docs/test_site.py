@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
+from urllib.parse import unquote
 
 import pytest
 
@@ -25,6 +26,8 @@ PAGES = {
     "get-started": "A first model",
     "guide": "User guide",
     "choosing": "Which method and encoder to choose",
+    "methods": "Crystal graphs",
+    "methods/joint": "What the bundled weights learn from",
     "results": "Results",
     "performance": "Performance",
     "inside": "How it works inside",
@@ -95,6 +98,25 @@ def test_links_to_other_files_lead_to_the_repository(site):
     page = (site / "scikit-learn.html").read_text(encoding="utf-8")
     assert 'href="https://github.com/crystalssl/crystalssl/blob/main/tests/contract/checks.py"' in page
     assert 'href="reliability.html#what-is-promised"' in page
+
+
+def test_pictures_and_links_within_the_site_lead_to_files(site):
+    pages = [path for path in site.rglob("*.html") if "_static" not in path.parts]
+    lost = set()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for address in re.findall(r'(?:<img[^>]* src|<a[^>]* href)="([^"#?]+)', text):
+            if not re.match(r"[a-z+]+:", address) and not (page.parent / unquote(address)).exists():
+                lost.add((str(page.relative_to(site)), address))
+        assert "github.com/crystalssl/crystalssl/blob/main/figures" not in text, page
+    assert not lost
+    assert len(pages) > 50
+
+
+def test_formulas_are_drawn_by_the_browser(site):
+    page = (site / "methods" / "crystal-twins.html").read_text(encoding="utf-8")
+    assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') == 2
+    assert not re.search(r"<script[^>]*mathjax", page, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("name", PAGES)

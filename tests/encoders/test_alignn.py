@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import silu
 
 from crystalssl.encoders._elements import element_features
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 from crystalssl.encoders.alignn import ALIGNN, bond_cosines, line_topology
 from crystalssl.graphs import RECIPES
 

@@ -10,17 +10,15 @@ from scipy.special import eval_legendre
 from crystalssl._geometry import edge_vectors
 from crystalssl.augment import AtomMasking, Compose, EdgeMasking
 from crystalssl.encoders import ENCODERS, GatedGCN
-from crystalssl.encoders._angles import AngularSums, BondAngles
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._angles import AngularSums, BondAngles, harmonics
+from crystalssl.encoders._topology import Topology
 
 L_MAX, CHANNELS, DIM = 3, 2, 5
 
 
-def by_definition(batch, weights):
+def by_definition(units, centers, weights):
     """Σ_k w_ik P_l(cos θ_jik) of every edge."""
-    vectors = edge_vectors(batch).double()
-    units = vectors / vectors.norm(dim=1, keepdim=True)
-    centers = batch.edge_index[1].tolist()
+    centers = centers.tolist()
     sums = torch.zeros(len(centers), L_MAX, CHANNELS, dtype=torch.float64)
     for a, i in enumerate(centers):
         for b, k in enumerate(centers):
@@ -38,27 +36,50 @@ def crystals(prototypes):
     return [prototypes[0], far, prototypes[30], Structure(Lattice.cubic(3.2), ["Po"], [[0.1, 0, 0]])]
 
 
-@pytest.mark.parametrize("kernels", ["fast", "plain"])
-def test_sums_and_power_spectrum(kernels, crystals, make_batch):
+def test_sums_and_power_spectrum(crystals, make_batch):
     batch = make_batch(crystals, "gatedgcn")
-    topology = Topology.of(batch)
+    topology, _, bonds = Topology.of(batch).by_bonds()
     torch.manual_seed(0)
     layer = AngularSums(DIM, CHANNELS, L_MAX).double()
-    layer.use_kernels(kernels)
     n_edges = len(batch.distance)
     x, edges = torch.randn(len(batch.z), DIM).double(), torch.randn(n_edges, DIM).double()
     envelope = torch.rand(n_edges, 1).double()
     for key in ("distance", "pos", "cell", "image"):
         batch[key] = batch[key].double()
-    power, sums = layer(x, edges, topology, envelope, BondAngles.of(batch, topology, L_MAX))
+    angles = BondAngles.of(batch, topology, bonds, L_MAX)
+    power, sums = layer(x, edges, topology, envelope, angles)
 
-    weights = layer.radial(edges) * (1 + layer.source(x))[batch.edge_index[0]] * envelope / 12
-    expected = by_definition(batch, weights.detach())
+    weights = layer.radial(edges) * (1 + layer.source(x))[topology.neighbors] * envelope / 12
+    expected = by_definition(angles.directions, topology.centers, weights.detach())
     torch.testing.assert_close(sums.view(n_edges, L_MAX, CHANNELS), expected)
     spectrum = torch.zeros(len(x), L_MAX, CHANNELS).double()
-    spectrum.index_add_(0, batch.edge_index[1], expected * weights.detach()[:, None])
+    spectrum.index_add_(0, topology.centers, expected * weights.detach()[:, None])
     torch.testing.assert_close(power.view(-1, L_MAX, CHANNELS), spectrum)
     assert (power.view(-1, L_MAX, CHANNELS) > -1e-9).all()  # squares of moments
+
+
+def test_directions_are_those_of_the_bonds_in_their_order(crystals, make_batch):
+    batch = make_batch(crystals, "gatedgcn")
+    topology, _, bonds = Topology.of(batch).by_bonds()
+    vectors = edge_vectors(batch)[bonds]
+    found = BondAngles.of(batch, topology, bonds, L_MAX).directions
+    torch.testing.assert_close(found * vectors.norm(dim=1, keepdim=True), vectors)
+
+
+@pytest.mark.parametrize("l_max", [1, 2, 4, 7])
+def test_harmonics_obey_the_addition_theorem(l_max):
+    units = torch.nn.functional.normalize(
+        torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).double(), dim=1
+    )
+    units = torch.cat([units, torch.eye(3).double(), -torch.eye(3).double()])  # the poles too
+    found = harmonics(units, l_max)
+    first = 0
+    for degree in range(1, l_max + 1):
+        of_degree = found[:, first : first + 2 * degree + 1]
+        expected = torch.from_numpy(eval_legendre(degree, (units @ units.T).clamp(-1, 1).numpy()))
+        torch.testing.assert_close(of_degree @ of_degree.T, expected)
+        first += 2 * degree + 1
+    assert found.shape[1] == first
 
 
 def test_a_batch_without_bonds(make_batch):

@@ -145,3 +145,44 @@ def test_config_of_an_earlier_version_is_read():
     pickled = SchNet.__new__(SchNet)
     pickled.__setstate__(vars(SchNet()) | {"config": {"hidden_dim": 16, "readout": "mean", "layers": "all"}})
     assert pickled.config == {"hidden_dim": 16, "readout": "mean", "pooled_layers": "all"}
+
+
+# ---------------------------------------------------------------------- properties that an encoder predicts itself
+
+
+def test_properties_are_read_from_the_last_layer_however_crystals_are_pooled(batch):
+    torch.manual_seed(0)
+    first = SchNet(readout="mean+max+min")
+    encoded = first(batch)
+    assert encoded.properties is None
+    assert encoded.vector is encoded.graph
+    first.learn_properties(3)
+    assert (first.n_properties, first.vector_dim) == (3, first.graph_dim + 3)
+    for pooling in ({"readout": "mean"}, {"pooled_layers": "all"}, {"readout": "attention", "pooled_layers": "all"}):
+        other = SchNet(**{**first.config, **pooling})
+        other.load_pretrained(first.state_dict())
+        encoded = other(batch)
+        torch.testing.assert_close(encoded.properties, first(batch).properties)
+        torch.testing.assert_close(encoded.vector, torch.cat([encoded.graph, encoded.properties], dim=1))
+        assert encoded.vector.shape == (batch.num_graphs, other.vector_dim)
+
+
+def test_what_is_learnt_of_properties_stays_until_there_are_others():
+    encoder = SchNet(n_properties=2)
+    head = encoder.property_head
+    encoder.learn_properties(2)
+    assert encoder.property_head is head
+    encoder.learn_properties(3)
+    assert encoder.property_head[-1].out_features == encoder.n_properties == encoder.config["n_properties"] == 3
+    assert "n_properties" not in SchNet().config
+
+
+def test_encoder_of_an_earlier_version_predicts_no_properties(batch):
+    state = SchNet(hidden_dim=8).__getstate__()
+    for name in ("n_properties", "vector_dim", "property_head"):
+        state.pop(name, None)
+    state["_modules"] = {name: part for name, part in state["_modules"].items() if not name.startswith("_prop")}
+    old = SchNet.__new__(SchNet)
+    old.__setstate__(state)
+    assert old(batch).properties is None
+    assert old.vector_dim == old.graph_dim

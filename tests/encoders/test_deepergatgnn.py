@@ -11,7 +11,7 @@ from torch_geometric.utils import softmax
 
 from crystalssl.encoders._elements import element_features
 from crystalssl.encoders._kernels import AtomLengthPairs
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 from crystalssl.encoders.deepergatgnn import DeeperGATGNN
 
 

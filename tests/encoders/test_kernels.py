@@ -10,7 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystalssl.encoders import ENCODERS, GatedGCN
 from crystalssl.encoders._kernels import _rows
-from crystalssl.encoders._layers import BatchNorm, Layer, Topology, gaussian_expansion
+from crystalssl.encoders._layers import BatchNorm, Layer, gaussian_expansion
+from crystalssl.encoders._topology import Topology
 from crystalssl.training import load_encoder, save_encoder
 
 encoders = pytest.mark.parametrize("name", ENCODERS)
@@ -253,6 +254,30 @@ def test_topology_of_a_batch(prototypes, make_batch):
     assert torch.equal(topology.pairs, torch.stack([centers, neighbors + len(batch.z)], dim=1))
     x = torch.randn(len(centers), 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(topology.sum(x), torch.stack([x[centers == i].sum(dim=0) for i in range(len(batch.z))]))
+
+
+def test_topology_by_bonds(prototypes, make_batch, unusual_crystals):
+    batch = make_batch([*unusual_crystals["isolated atom"], *prototypes[:12]], "gatedgcn")
+    before = Topology.of(batch)
+    topology, atoms, edges = before.by_bonds()
+    degrees = topology.edge_ptr.diff()
+    assert torch.equal(degrees, before.edge_ptr.diff()[atoms])
+    assert (degrees.diff() >= 0).all()
+    assert degrees[0] == 0
+    # The same edges between the same atoms, under new numbers.
+    assert torch.equal(atoms[topology.centers], before.centers[edges])
+    assert torch.equal(atoms[topology.neighbors], before.neighbors[edges])
+    assert torch.equal(edges.sort().values, torch.arange(len(edges)))
+    grouped = topology.neighbors[topology.neighbor_order]
+    assert torch.equal(grouped, grouped.sort().values)
+    assert torch.equal(topology.neighbor_order.sort().values, torch.arange(len(edges)))
+    assert torch.equal(topology.neighbor_ptr.diff(), torch.bincount(topology.neighbors, minlength=len(atoms)))
+    assert [block.n_bonds for block in topology.blocks] == degrees.unique().tolist()
+    rows = topology.centers[:, None]
+    for block, of_edges, of_atoms in zip(
+        topology.blocks, topology.edges_by_block(rows), topology.atoms_by_block(torch.arange(len(atoms))), strict=True
+    ):
+        assert torch.equal(of_edges[..., 0], of_atoms[:, None].expand(block.n_atoms, block.n_bonds))
 
 
 @pytest.mark.parametrize("width", [0.2, 0.5, 1.0])

@@ -52,3 +52,40 @@ def test_infer_elsewhere_leaves_the_module_where_it_is(network, graphs, monkeypa
     [other] = moved
     assert other is not module
     assert not {id(p) for p in other.parameters()} & {id(p) for p in module.parameters()}
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_training_starts_from_a_regression_on_what_the_encoder_predicts_itself(graphs, standardize):
+    """A target that follows one of the properties is found at once, and the one that is not known is left out."""
+    torch.manual_seed(0)
+    encoder = CGCNN(hidden_dim=16, n_layers=1, n_properties=3, **CGCNN.pooling)
+    network = PropertyNetwork(encoder, 2, 32, 0.0, freeze_encoder=False)
+    vectors = infer(encoder, CrystalDataset(graphs), "cpu", "highest")
+    assert vectors.shape == (len(graphs), encoder.graph_dim + 3)
+    properties = vectors[:, -3:]
+    y = np.stack([2 * properties[:, 1] - 5, 0.1 * np.exp(properties[:, 2]) + 1], axis=1)
+    y = (y / np.abs(y).max(axis=0)).astype(np.float32)
+    known = y.copy()
+    known[::3, 1] = np.nan
+    if standardize:
+        network.standardize(vectors)
+    network.start_from_properties(vectors, known, np.ones(len(y), np.float32))
+    predicted = infer(network, CrystalDataset(graphs), "cpu", "highest")
+    assert (np.abs(predicted - y) < 0.05 * y.std(axis=0)).all()
+
+
+def test_weights_count_where_training_starts(graphs):
+    encoder = CGCNN(hidden_dim=16, n_layers=1, n_properties=1, **CGCNN.pooling)
+    network = PropertyNetwork(encoder, 1, 32, 0.0, freeze_encoder=False)
+    vectors = infer(encoder, CrystalDataset(graphs), "cpu", "highest")
+    y = (np.arange(len(graphs))[:, None] % 2).astype(np.float32)
+    network.start_from_properties(vectors, y, np.where(y[:, 0], 1e4, 1).astype(np.float32))
+    assert infer(network, CrystalDataset(graphs), "cpu", "highest").mean() > 0.9
+
+
+def test_without_properties_training_starts_as_ever(network, graphs):
+    module = network(0.0)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    vectors = infer(module.encoder, CrystalDataset(graphs), "cpu", "highest")
+    module.start_from_properties(vectors, np.ones((len(graphs), 2), np.float32), np.ones(len(graphs), np.float32))
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import json
 import lzma
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -508,6 +510,39 @@ def test_folder_of_parquet_files(tmp_path, three):
     parquet.write_table(table.slice(0, 2), tmp_path / "0.parquet")
     parquet.write_table(table.slice(2), tmp_path / "part=1" / "1.parquet")
     check(read(tmp_path, target="gap"), three, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        *itertools.product(["list", "frame", "csv", "jsonl", "parquet", "folder"], ["gap", "gap (eV)", ["gap (eV)"]]),
+        ("list", "output.gap (eV)"),
+        ("jsonl", "output.gap (eV)"),
+        ("folder", "props.csv"),
+    ],
+)
+def test_unit_in_the_name_of_a_column(tmp_path, three, kind, target, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nested, beside = target == "output.gap (eV)", target == "props.csv"
+    cifs, gaps = [crystal.to(fmt="cif") for crystal in three], [1.0, 2.0, 3.0]
+    frame = pd.DataFrame({"id": ["0", "1", "2"], "cif": cifs, "gap (eV)": gaps})
+    records = frame.to_dict("records")
+    if nested:
+        records = [{"id": name, "cif": cif, "output": {"gap (eV)": gap}} for name, cif, gap in frame.values.tolist()]
+    source = {"list": records, "frame": frame}.get(kind, f"t.{kind}")
+    if kind == "csv":
+        frame.to_csv("t.csv", index=False)
+    elif kind == "jsonl":
+        Path("t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    elif kind == "parquet":
+        frame.to_parquet("t.parquet")
+    elif kind == "folder":
+        Path("t.folder").mkdir()
+        for number, cif in enumerate(cifs):
+            Path(f"t.folder/{number}.cif").write_text(cif)
+        frame[["id", "gap (eV)"]].to_csv(f"t.folder/{target if beside else 'id_prop.csv'}", index=False)
+    bunch = read(source, target=target)
+    assert bunch.unit == (["eV"] if isinstance(target, list) else "eV")
 
 
 def test_unit_of_a_parquet_field(tmp_path, three):

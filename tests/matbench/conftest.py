@@ -1,4 +1,4 @@
-"""Two small tasks under the names of official ones: their files, their rows in the registry, their published folds."""
+"""Small tasks under the names of official ones: their files, their rows in the registry, their published folds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from crystalssl.datasets._folds import _published_folds
 from crystalssl.datasets._registry import load_registry
 
 N_ROWS = 40
-TASKS = {"matbench_phonons": "last phdos peak", "matbench_mp_is_metal": "is_metal"}
+TASKS = {
+    "matbench_phonons": "last phdos peak",
+    "matbench_jdft2d": "exfoliation_en",
+    "matbench_mp_is_metal": "is_metal",
+}
 
 
 def make_task(patch, folder, name, y, edges):
@@ -43,17 +47,22 @@ def make_task(patch, folder, name, y, edges):
 
 @pytest.fixture(scope="module")
 def small():
-    """Targets and test rows of both tasks, by name."""
+    """Targets and test rows of the tasks, by name."""
     return {}
 
 
 @pytest.fixture(autouse=True)
 def tasks(tmp_path_factory, monkeypatch, small):
-    """Folder of both files; the environment names it."""
+    """Folder of the files; the environment names it."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     edges = 4 + rng.random(N_ROWS)
-    targets = {"matbench_phonons": 100 * edges + rng.normal(size=N_ROWS), "matbench_mp_is_metal": edges > 4.4}
+    frequencies = 100 * edges + rng.normal(size=N_ROWS)
+    targets = {
+        "matbench_phonons": frequencies,
+        "matbench_jdft2d": frequencies / 10,
+        "matbench_mp_is_metal": edges > 4.4,
+    }
     for name, y in targets.items():
         small[name] = y, make_task(monkeypatch, folder, name, y, edges)
     monkeypatch.setenv("CRYSTALSSL_DATA", str(folder))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 
+import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -168,6 +169,12 @@ def test_progress_is_on_stderr(out, capsys):
     assert "2/2" in captured.err
     matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
     assert capsys.readouterr() == ("", "")
+
+
+def test_backends_that_yield_nothing_before_all_is_done(out):
+    with joblib.parallel_config("multiprocessing", n_jobs=2):  # as that of ray
+        run = matbench.run(DummyRegressor(), PHONONS, out=out, verbose=0)
+    assert run.complete == [PHONONS]
 
 
 # ---------------------------------------------------------------------- going on

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import stat
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from crystalssl import PretrainedCrystalEmbedder
 from crystalssl.exceptions import WeightsError
 from crystalssl.training._callbacks import Checkpoint, FinalWeights, WarmupCosine
 from crystalssl.training._net import CrystalNet, PretrainingNet, train
+from crystalssl.training._preemption import Terminated
 
 from .pretraining import pretrain
 
@@ -98,6 +101,35 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
     # It went on from the last whole epoch and did not begin again.
     n_epochs_done = (at - 1) // per_epoch
     assert len(calls) - n_before == (4 - n_epochs_done) * per_epoch
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize("validation", [0.2, 0])
+@pytest.mark.parametrize("at", [1, 3, 4])  # of two steps per epoch, the first, one in between, and the last of an epoch
+def test_sigterm_saves_within_the_epoch_and_ends(real_graphs, tiny_settings, tmp_path, monkeypatch, at, validation):
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread")
+    settings = {**tiny_settings, "max_epochs": 3, "validation_fraction": validation}
+    expected, history = pretrain(real_graphs[:10], None, **settings)
+    original, steps = CrystalNet.train_step, []
+
+    def counted(net, *args, **kwargs):
+        steps.append(net)
+        if len(steps) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(net, *args, **kwargs)
+
+    monkeypatch.setattr(CrystalNet, "train_step", counted)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated) as ended:
+        pretrain(real_graphs[:10], None, **settings, checkpoint=str(tmp_path / "run"))
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(steps) == at
+    state, resumed = pretrain(real_graphs[:10], None, **settings, checkpoint=str(tmp_path / "run"))
+    assert len(steps) == 6
+    assert_same_bits(state, expected)
+    assert losses(resumed) == losses(history)
 
 
 def test_without_validation_the_last_weights_are_resumed(real_graphs, tiny_settings, tmp_path, interrupt):
@@ -236,7 +268,7 @@ def test_checkpoint_of_other_settings_is_refused(real_graphs, tiny_settings, che
             pretrain(real_graphs[:13], None, **{**tiny_settings, **change}, checkpoint=str(checkpoint))
         assert str(checkpoint) in str(caught.value), name
     for corpus in (real_graphs[:12], real_graphs[1:14], real_graphs[np.arange(13)[::-1]]):
-        with pytest.raises(WeightsError, match="another corpus or other settings"):
+        with pytest.raises(WeightsError, match="on another corpus: the crystals have changed"):
             pretrain(corpus, None, **tiny_settings, checkpoint=str(checkpoint))
     assert checkpoint.read_bytes() == before
 
@@ -298,7 +330,9 @@ def test_what_is_no_file_is_refused_and_left_alone(run, tmp_path, hostile, kind)
     reason = "3,221,225,472 bytes, more than" if kind == "sparse file" else "a folder|a FIFO|a device"
     with pytest.raises(WeightsError, match=rf"run cannot be read \(.*{reason}.*\); name another file"):
         run(path)
-    assert path.lstat() == before
+    after = path.lstat()
+    assert (after.st_ino, after.st_mode, after.st_size) == (before.st_ino, before.st_mode, before.st_size)
+    assert after.st_mtime_ns == before.st_mtime_ns  # the time of access is that of this test's own look at a link
 
 
 def test_header_that_announces_too_much_is_refused(run, tmp_path):

@@ -14,10 +14,9 @@ Where nothing but such operations follow each other, they are done on a chunk of
 
 from __future__ import annotations
 
-from crystalssl.encoders._kernels._angles import angular_sums
 from crystalssl.encoders._kernels._attention import AtomLengthPairs, agat_conv
 from crystalssl.encoders._kernels._cgcnn import cg_conv
 from crystalssl.encoders._kernels._gated import edge_gated_conv
 from crystalssl.encoders._kernels._megnet import mlp, mlp_of_edges
 
-__all__ = ["AtomLengthPairs", "agat_conv", "angular_sums", "cg_conv", "edge_gated_conv", "mlp", "mlp_of_edges"]
+__all__ = ["AtomLengthPairs", "agat_conv", "cg_conv", "edge_gated_conv", "mlp", "mlp_of_edges"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._rows import row_chunks, sum_groups
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 
 if TYPE_CHECKING:
     from crystalssl.encoders.deepergatgnn import AGATConv

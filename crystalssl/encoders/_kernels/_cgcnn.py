@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._rows import pair_sum, pair_sum_backward, softplus_, sum_segments
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 
 if TYPE_CHECKING:
     from crystalssl.encoders.cgcnn import CGConv

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._rows import pair_sum, pair_sum_backward, row_chunks, softplus_
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 
 if TYPE_CHECKING:
     from crystalssl.encoders.megnet import MLP

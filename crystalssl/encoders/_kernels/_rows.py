@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crystalssl.encoders._layers import Topology
+from crystalssl.encoders._topology import Topology
 
 __all__ = ["pair_sum", "pair_sum_backward", "row_chunks", "softplus_", "sum_groups", "sum_segments"]
 

@@ -1,0 +1,109 @@
+"""The pictures of README and docs, each of which carries a hash of the numbers that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import matplotlib
+import pandas as pd
+from _sets import UNITS
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, PercentFormatter
+from PIL import Image
+from study import PARTS, SETS
+
+from _tables import gains
+from _tables.rows import ResultFiles
+from crystalssl.plotting import LabelEfficiencyDisplay
+
+matplotlib.use("Agg")
+FIELD = "crystalssl-data"  # of the PNG file, which holds the hash
+TITLES = {
+    "jdft2d": "exfoliation energy (jdft2d)",
+    "phonons": "highest phonon frequency",
+    "dielectric": "dielectric constant, log",
+    "log10 K": "bulk modulus, log",
+    "log10 G": "shear modulus, log",
+    "perovskites": "heat of formation, perovskites",
+    "formation energy": "formation energy",
+}
+
+
+def label_efficiency_data(files: ResultFiles) -> pd.DataFrame:
+    """Return the errors of the default and of its encoder from scratch with 25 labels to 80 % of the rows."""
+    runs = {part: gains.chosen(files, [part]) for part in PARTS}
+    newest = {(part.weights, part.version) for part in runs.values()}
+    if len(newest) > 1:  # of one pretraining alone: with few labels, which is what the picture is about
+        runs = {"few": runs["few"]}
+    frame = pd.concat([part.frame.assign(part=name) for name, part in runs.items()])
+    return frame[["part", "task", "method", "size", "n_labels", "seed", "mae", "weights", "version"]]
+
+
+def draw_label_efficiency(frame: pd.DataFrame) -> Figure:
+    """Draw errors against the number of labels, a panel for each set, and the mean gain with few."""
+    figure, axes = pyplot.subplots(2, 4, figsize=(15, 6.4), layout="constrained")
+    names = {"joint": "pretrained (joint)"}
+    for ax, task in zip(axes.flat, SETS, strict=False):
+        runs = frame[frame.task == task].replace({"method": dict.fromkeys(_scratch(frame), "from scratch") | names})
+        LabelEfficiencyDisplay.from_results(runs, unit=UNITS[task], ax=ax)
+        ax.set(title=TITLES[task], xscale="log", ylim=(0, None))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        ax.xaxis.set_minor_formatter("")
+        if task != SETS[0]:
+            ax.get_legend().remove()
+    _draw_mean(frame[frame.part == "few"], axes.flat[-1])
+    return figure
+
+
+def _scratch(frame: pd.DataFrame) -> list[str]:
+    return [name for name in frame.method.unique() if name.startswith("scratch:")]
+
+
+def _draw_mean(frame: pd.DataFrame, ax: pyplot.Axes) -> None:
+    """Draw the mean change over the sets with each number of labels, and that of every seed."""
+    sizes = PARTS["few"][0]
+    errors = frame.pivot_table("mae", ["task", "size", "seed"], "method")
+    ratios = (errors["joint"] / errors[_scratch(frame)[0]] - 1).groupby(level=["size", "seed"]).mean().unstack("seed")
+    ratios = ratios.loc[sizes]
+    ax.bar(sizes, ratios.mean(axis=1), color="C1", alpha=0.6)
+    for number, size in enumerate(sizes):
+        ax.plot([number] * ratios.shape[1], ratios.loc[size], "k.", markersize=4)
+    ax.axhline(0, color="C0")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set(title="mean of the seven sets (dots: seeds)", xlabel="labelled crystals")
+
+
+FIGURES: dict[str, tuple[Callable[[ResultFiles], pd.DataFrame], Callable[[pd.DataFrame], Figure]]] = {
+    "label_efficiency.png": (label_efficiency_data, draw_label_efficiency),
+}
+
+
+def write(folder: Path, files: ResultFiles) -> list[str]:
+    """Draw what is missing or shows other numbers, and return the names."""
+    stale = outdated(folder, files)
+    for name in stale:
+        data, draw = FIGURES[name]
+        frame = data(files)
+        figure = draw(frame)
+        figure.savefig(folder / name, dpi=100, metadata={FIELD: digest(frame)})
+        pyplot.close(figure)
+    return stale
+
+
+def outdated(folder: Path, files: ResultFiles) -> list[str]:
+    """Return the figures that are missing or show other numbers."""
+    found = []
+    for name, (data, _) in FIGURES.items():
+        path = folder / name
+        if not path.exists() or Image.open(path).info.get(FIELD) != digest(data(files)):
+            found.append(name)
+    return found
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """Return a hash of the numbers that a figure shows."""
+    return joblib.hash(frame.to_csv(index=False))

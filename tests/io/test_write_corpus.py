@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crystalssl import CrystalCorpus
+from crystalssl.exceptions import DatasetError, RecordError
+from crystalssl.graphs import CorpusWriter
+from crystalssl.io import iter_crystals, read_crystals, write_corpus
+
+
+@pytest.fixture
+def table(prototypes, tmp_path):
+    """Crystals as CIF in a table, two of which cannot be used."""
+    import pandas as pd
+
+    cifs = [crystal.to(fmt="cif") for crystal in prototypes[:60]]
+    cifs[7] = "data_nothing"
+    names = [f"id-{number}" for number in range(60)]
+    names[45] = "id-3"
+    frame = pd.DataFrame({"id": names, "cif": cifs})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+@pytest.fixture
+def expected(table):
+    return read_crystals(table, as_graphs=True, on_error="report", verbose=0)
+
+
+def assert_equal(corpus, expected):
+    graphs = corpus.to_graphs()
+    for name, column in expected.data.columns.items():
+        assert np.array_equal(graphs.columns[name], column), name
+    assert corpus.ids.tolist() == expected.ids.tolist()
+    assert corpus.report[["id", "row", "reason"]].equals(expected.report[["id", "row", "reason"]])
+
+
+def write(table, folder, **options):
+    write_corpus(table, folder, **{"on_error": "report", "shard_size": 10, "verbose": 0} | options)
+
+
+def test_a_table_becomes_a_corpus(table, expected, tmp_path):
+    write(table, tmp_path / "corpus")
+    corpus = CrystalCorpus.load(tmp_path / "corpus")
+    assert corpus.shards == (9, 10, 10, 10, 9, 10)
+    assert_equal(corpus, expected)
+    write(table, tmp_path / "corpus")  # which has nothing to do
+
+
+def test_processes_give_the_same(table, expected, tmp_path):
+    write(table, tmp_path / "corpus", n_jobs=2, shard_size=64)
+    assert_equal(CrystalCorpus.load(tmp_path / "corpus"), expected)
+
+
+@pytest.mark.parametrize("interrupted", [1, 4])
+def test_interrupted_writing_ends_with_the_same_corpus(table, tmp_path, monkeypatch, interrupted, expected):
+    write(table, tmp_path / "whole")
+    original, written = CorpusWriter.write, []
+
+    def once_more(self, *args, **options):
+        if len(written) == interrupted:
+            written.append("stop")
+            raise KeyboardInterrupt
+        written.append(options["n_records"])
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(CorpusWriter, "write", once_more)
+    with pytest.raises(KeyboardInterrupt):
+        write(table, tmp_path / "corpus")
+    with pytest.raises(DatasetError, match="is not complete"):
+        CrystalCorpus.load(tmp_path / "corpus")
+    write(table, tmp_path / "corpus")
+    assert written == [10] * interrupted + ["stop"] + [10] * (6 - interrupted)  # nothing was read twice
+    whole, corpus = (CrystalCorpus.load(tmp_path / name) for name in ("whole", "corpus"))
+    assert corpus.fingerprint == whole.fingerprint
+    assert_equal(corpus, expected)
+
+
+def test_several_writers_share_a_source(table, tmp_path):
+    for part in (2, 0, 1):
+        write(table, tmp_path / "corpus", part=part, n_parts=3)
+    corpus = CrystalCorpus.load(tmp_path / "corpus")
+    assert corpus.ids[:19].tolist() == [f"id-{n}" for n in [*range(7), 8, 9, *range(30, 40)]]
+    # Those of another writer are not known: the id that occurs twice does.
+    assert sorted(corpus.ids) == sorted(["id-3", *(f"id-{n}" for n in range(60) if n not in (7, 45))])
+
+
+def test_writers_without_anything_to_do(table, tmp_path):
+    for part in range(8):
+        write(table, tmp_path / "corpus", part=part, n_parts=8)
+    assert len(CrystalCorpus.load(tmp_path / "corpus")) == 59
+
+
+def test_the_first_bad_record_stops_all(table, tmp_path):
+    with pytest.raises(RecordError, match="item 7, row 7"):
+        write(table, tmp_path / "corpus", on_error="raise")
+
+
+def test_another_source_or_size_does_not_go_on(table, tmp_path, prototypes):
+    write(table, tmp_path / "corpus")
+    for source, options in ((table, {"shard_size": 20}), (prototypes[:20], {})):
+        with pytest.raises(DatasetError, match="was begun from another source or otherwise"):
+            write(source, tmp_path / "corpus", **options)
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(DatasetError, match="was begun from another source or otherwise"):
+        write(table, tmp_path / "corpus")
+
+
+def test_a_corpus_is_no_source(table, tmp_path):
+    write(table, tmp_path / "corpus")
+    CrystalCorpus.load(tmp_path / "corpus").to_graphs().save(tmp_path / "graphs")
+    for name in ("corpus", "graphs"):
+        with pytest.raises(DatasetError, match="holds graphs that were made before"):
+            read_crystals(tmp_path / name)
+
+
+def test_no_crystals(tmp_path):
+    (tmp_path / "bad.cif").write_text("nothing")
+    with pytest.raises(ValueError, match="no crystal was written"):
+        write([tmp_path / "bad.cif"], tmp_path / "corpus")
+
+
+def test_chunks_that_are_passed_over(prototypes):
+    def ids(chunks):
+        found = iter_crystals(prototypes[:50], chunk_size=10, chunks=chunks, verbose=0)
+        return [(chunk.ids[0], chunk.positions[0], len(chunk)) for chunk in found]
+
+    assert ids(slice(1, None, 2)) == [("10", 10, 10), ("30", 30, 10)]
+    assert ids(slice(4, None)) == [("40", 40, 10)]
+    assert ids(slice(9, None)) == []
+    for wrong in (slice(0, 3), slice(-1, None), slice(0, None, -1)):
+        with pytest.raises(ValueError, match="chunks must be a slice"):
+            ids(wrong)
