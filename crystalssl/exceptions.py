@@ -13,6 +13,7 @@ __all__ = [
     "NonFiniteError",
     "NotACrystalError",
     "NotRegisteredError",
+    "OutsideDomainWarning",
     "PluginError",
     "PluginWarning",
     "ProcessError",
@@ -128,5 +129,9 @@ class PluginWarning(UserWarning):
     """An installed package declares something that cannot be imported or used; it is left out of a listing."""
 
 
-class UnseenElementsWarning(UserWarning):
+class OutsideDomainWarning(UserWarning):
+    """Predictions are asked for crystals that are unlike all that a model was trained on."""
+
+
+class UnseenElementsWarning(OutsideDomainWarning):
     """Predictions are asked for crystals with elements that no training label has seen."""

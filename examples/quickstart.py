@@ -30,12 +30,12 @@ from sklearn.model_selection import ShuffleSplit, learning_curve
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes
-from crystalssl.exceptions import UnseenElementsWarning
+from crystalssl.exceptions import OutsideDomainWarning
 from crystalssl.plotting import LabelEfficiencyDisplay
 
 matplotlib.use("Agg")  # writes files, needs no screen
 # So few labels never hold all elements, which the models warn of.
-warnings.filterwarnings("ignore", category=UnseenElementsWarning)
+warnings.filterwarnings("ignore", category=OutsideDomainWarning)
 
 # Compositions that the pretraining corpus holds too: they would not be new to the pretrained network.
 IN_CORPUS = {"Pa", "KCSN", "CeNiC2", "Fe3W3C", "Hg", "CO", "CaFe(SiO3)2", "FeCuS2", "Ga3Pt5", "AgTe4Au", "I"}

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crystalssl.cli._records import Part
-from crystalssl.estimators._base import UnseenElements
-from crystalssl.exceptions import InvalidStructureError, UnseenElementsWarning
+from crystalssl.exceptions import InvalidStructureError, OutsideDomainWarning
+from crystalssl.graphs import cell_features
 
 __all__ = ["Applied", "Predictor", "apply", "load_predictor"]
 
@@ -66,12 +66,12 @@ class Predictor:
             names = [""] if len(model.target_names_) == 1 else [f"_{name}" for name in model.target_names_]
             self.columns = [kind + name for kind in kinds for name in names]
         self.columns += self._domain
-        self._unseen = UnseenElements(getattr(model, "trained_elements_", None))
+        self._outside = model._outside_domain()
 
     def __call__(self, graphs: Any) -> list[np.ndarray]:
         """Return the columns."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnseenElementsWarning)  # there would be one for every part of the source
+            warnings.simplefilter("ignore", OutsideDomainWarning)  # there would be one for every part of the source
             if hasattr(self.model, "classes_"):
                 probabilities = self.model.predict_proba(graphs)
                 columns = [self.model.classes_[probabilities.argmax(axis=1)], *probabilities.T]
@@ -84,12 +84,12 @@ class Predictor:
 
                 frame = domain(self.model, graphs)
                 columns += [frame[name].to_numpy() for name in self._domain]
-        self._unseen.add(graphs)
+        self._outside.add(graphs, cell_features(graphs))
         return columns
 
     def finish(self) -> None:
-        """Warn once of elements that no training label has seen."""
-        self._unseen.warn(stacklevel=2)
+        """Warn once of crystals unlike those of training."""
+        self._outside.warn(stacklevel=2)
 
 
 def apply(function: Callable[[Any], list[np.ndarray]], graphs: Any) -> Applied:

@@ -120,15 +120,17 @@ class GatedGCN(Encoder):
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the convolutions on a batch made by :func:`crystalssl.training.collate`."""
         topology = Topology.of(batch)
-        z, distance, edge_weight, angles = batch.z, batch.distance, batch.edge_weight, None
+        distance, edge_weight, angles = batch.distance, batch.edge_weight, None
+        # Looked up by the batch's own z, where `crystalssl.inspection.atom_contributions` finds it.
+        node = F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)
         if self.angular:  # atoms of as many bonds follow each other, so that what is done for each is one product
             topology, atoms, bonds = topology.by_bonds()
-            z, distance, edge_weight = z[atoms], distance[bonds], edge_weight[bonds]
+            node, distance, edge_weight = node.index_select(0, atoms), distance[bonds], edge_weight[bonds]
             angles = BondAngles.of(batch, topology, bonds, self.l_max)
         within = distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
         envelope = (0.5 * edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * within)))[:, None]
         edges = self.embed_lengths(distance)
-        nodes = [F.embedding(z, self.properties(self.element_features) + self.elements.weight)]
+        nodes = [node]
         for conv, sums in itertools.zip_longest(self.convs, self.angular):
             node, edges = conv(nodes[-1], edges, topology, envelope, sums and (sums, angles))
             nodes.append(node)

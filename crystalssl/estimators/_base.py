@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from itertools import chain, islice
 from numbers import Integral, Real
@@ -14,7 +13,6 @@ from tqdm.auto import tqdm
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
-from crystalssl.exceptions import UnseenElementsWarning
 from crystalssl.graphs import RECIPES, CrystalCorpus, CrystalGraphs, GraphRecipe
 from crystalssl.graphs._corpus import parts_of
 from crystalssl.graphs._given import as_graphs
@@ -25,7 +23,6 @@ from crystalssl.training._seeding import MAX_SEED
 
 __all__ = [
     "CrystalEstimator",
-    "UnseenElements",
     "check_encoder",
     "check_known_elements",
     "draw_seed",
@@ -190,46 +187,6 @@ def check_encoder(name: str, config: dict[str, Any], wanted: Any, **params: Any)
 def elements_of(graphs: CrystalGraphs | CrystalCorpus, rows: np.ndarray) -> list[int]:
     """Return the atomic numbers that occur in some of the crystals, ascending."""
     return sorted({z for _, part in parts_of(graphs, rows) for z in part.elements})
-
-
-class UnseenElements:
-    """Crystals with elements that no training label has seen, of which there is one warning.
-
-    Parameters
-    ----------
-    trained : ndarray of int or None
-        Atomic numbers that were seen; None says nothing.
-    """
-
-    def __init__(self, trained: np.ndarray | None):
-        self.trained = trained
-        self.elements: set[int] = set()
-        self.n_crystals = self.n_unseen = 0
-
-    def add(self, graphs: CrystalGraphs) -> None:
-        """Look at some crystals."""
-        self.n_crystals += len(graphs)
-        if self.trained is None:
-            return
-        elements = set(graphs.elements).difference(self.trained.tolist())
-        if elements:
-            atoms = np.flatnonzero(np.isin(graphs.atomic_numbers, list(elements)))
-            self.n_unseen += len(np.unique(np.searchsorted(graphs.atom_offsets, atoms, side="right")))
-            self.elements |= elements
-
-    def warn(self, stacklevel: int) -> None:
-        """Warn of those that were found, if any were."""
-        if not self.elements:
-            return
-        from pymatgen.core import Element
-
-        warnings.warn(
-            f"{self.n_unseen} of {self.n_crystals} crystals hold elements that no training label has seen, "
-            f"{', '.join(Element.from_Z(z).symbol for z in sorted(self.elements))}; their predictions may be far off: "
-            "train on crystals that hold them",
-            UnseenElementsWarning,
-            stacklevel=stacklevel,
-        )
 
 
 def draw_seed(random_state: np.random.RandomState) -> int:

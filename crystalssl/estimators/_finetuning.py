@@ -81,7 +81,8 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
     elements_ : ndarray of int
         Atomic numbers that pretraining or training has seen; empty if any are allowed (``pretrain=None``).
     trained_elements_ : ndarray of int
-        Atomic numbers in the crystals whose labels were trained on. Predictions for others warn.
+        Atomic numbers in the crystals whose labels were trained on. Predictions for crystals that have others in a
+        third of their atoms, or more, warn.
     target_names_ : list of str
         Names of the columns of y, where it is a frame or series; else "y", or "y0", "y1" and so on.
     target_units_ : list of str or None

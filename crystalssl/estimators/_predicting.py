@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from crystalssl.estimators._base import CrystalEstimator, UnseenElements, check_known_elements, join
+from crystalssl.estimators._base import CrystalEstimator, check_known_elements, join
 from crystalssl.estimators._network import infer
+from crystalssl.estimators._outside import OutsideDomain
 from crystalssl.estimators._record import TrainingRecord
 from crystalssl.estimators._surroundings import Seeing
 from crystalssl.training import CrystalDataset, CrystalNet
@@ -26,6 +27,11 @@ class NetworkEnsemble(CrystalEstimator):
     target_: Any
     _record: TrainingRecord
 
+    def _outside_domain(self) -> OutsideDomain:
+        """Return what looks for crystals unlike those of training; files of earlier versions know less of these."""
+        record = getattr(self, "_record", None)
+        return OutsideDomain(getattr(self, "trained_elements_", None), record and record.cells)
+
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what each network of the ensemble predicts, of shape (n_networks, n_crystals, n_outputs)."""
         learnt, sizes, _ = self._apply(X)
@@ -40,15 +46,16 @@ class NetworkEnsemble(CrystalEstimator):
         device = resolve_device(self.device)
         items, n_items = self._items(X)
         sizes = []
-        unseen = UnseenElements(getattr(self, "trained_elements_", None))  # files of version 0.1 do not say
+        outside = self._outside_domain()
 
         def parts() -> Iterator[np.ndarray]:
             for graphs, indices in self._chunks(items, n_items, self.net_.module_.encoder.recipe, "predicting"):
                 if self.elements_.size:
                     check_known_elements(graphs, set(self.elements_.tolist()), indices)
-                unseen.add(graphs)
                 sizes.append(self.target_.sizes(graphs, indices))
                 dataset = CrystalDataset(graphs)
+                # Networks that do not read the cell need no features of it, which take time.
+                outside.add(graphs, dataset.cell_features if self.net_.module_.reads_cell else None)
                 yield np.stack([look(member, dataset, indices) for member in range(len(self.nets_))], axis=1)
 
         def look(member: int, dataset: CrystalDataset, indices: np.ndarray) -> np.ndarray:
@@ -60,7 +67,7 @@ class NetworkEnsemble(CrystalEstimator):
             return np.column_stack([predicted, self._record.surroundings[member].distances(vectors)])
 
         outputs = join(parts(), n_items)
-        unseen.warn(stacklevel=5)
+        outside.warn(stacklevel=5)
         outputs, distances = np.split(outputs, [self.target_.n_outputs_], axis=2)
         scales = getattr(self, "_scales", [self.target_])  # files of earlier versions have one
         learnt = [scales[k % len(scales)].unscale(output) for k, output in enumerate(outputs.swapaxes(0, 1))]

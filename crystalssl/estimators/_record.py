@@ -8,37 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from crystalssl.estimators._geometry import geometry
 from crystalssl.estimators._left_out import LeftOut
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._surroundings import Seeing, Surroundings
-from crystalssl.graphs import CrystalGraphs
-from crystalssl.graphs._cell_features import CELL_FEATURES, atomic_radii
 from crystalssl.graphs._corpus import parts_of
 from crystalssl.training import CrystalDataset, CrystalNet
 
-__all__ = ["GEOMETRY", "Part", "TrainingRecord", "geometry"]
-
-GEOMETRY = ("volume per atom", "shortest distance", "gap")
-"""Names of the columns of :func:`geometry`."""
-
-
-def geometry(graphs: CrystalGraphs, features: np.ndarray) -> np.ndarray:
-    """Return what tells whether a cell is one that is known of, of shape (n_crystals, 3), float64.
-
-    These are the volume per atom, in units of that of the spheres of the atomic radii; the shortest distance between
-    two atoms, in units of the sum of their radii, infinite if none is within the cutoff; and the widest gap between
-    planes of atoms, in Å, at most 5 Å and the same for all that have a vacuum. `features` are those of
-    :func:`crystalssl.graphs.cell_features`.
-    """
-    n_atoms, radii = np.diff(graphs.atom_offsets), atomic_radii()[graphs.atomic_numbers]
-    spheres = 4 / 3 * np.pi * np.add.reduceat(radii**3, graphs.atom_offsets[:-1])
-    volumes = abs(np.linalg.det(graphs.lattice)) / spheres
-    centers = np.repeat(np.arange(graphs.n_atoms), np.diff(graphs.edge_offsets))
-    crystals = np.repeat(np.arange(len(graphs)), n_atoms)[centers]
-    relative = graphs.distances / (radii[centers] + radii[graphs.neighbors + graphs.atom_offsets[crystals]])
-    shortest = np.full(len(graphs), np.inf)
-    np.minimum.at(shortest, crystals, relative)
-    return np.column_stack([volumes, shortest, features[:, CELL_FEATURES.index("gap")]])
+__all__ = ["Part", "TrainingRecord"]
 
 
 class Part(NamedTuple):

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from crystalssl.estimators._record import GEOMETRY, TrainingRecord, geometry
+from crystalssl.estimators._geometry import GEOMETRY, UNUSUAL, excess, geometry
+from crystalssl.estimators._record import TrainingRecord
 from crystalssl.inspection._model import chunks_of, record_of, unwrap, vectors_of
 from crystalssl.training import CrystalDataset
 
 __all__ = ["domain"]
 
-_FAR = 95.0
+_FAR = 98.0
 """Percentile of the distances of known crystals beyond which one is far."""
-_MARGINS = (1.25, 1.1)
-"""Factors by which volumes and distances may leave the range of training."""
-_GAP = 0.5  # Å by which gaps may
+_FAR_UNSEEN = 60.0
+"""That from which on elements count that no label has seen. A pretrained encoder knows them, and nearer crystals with
+some are predicted no worse than others."""
 
 
 def domain(model: Any, X: Any) -> Any:
@@ -41,12 +42,14 @@ def domain(model: Any, X: Any) -> Any:
         - ``percentile``: the share of known crystals that are nearer, in %. With ``ensemble="cross-validated"`` these
           are the training crystals, each seen by the network that had left it out. Else each is compared with the
           others by a network that was trained on all, so that percentiles of new crystals are rather too high.
-        - ``volume``: volume per atom, in units of that of the spheres of its atomic radii.
+        - ``volume``: the volume, without the vacuum around a layer, in units of what its atoms usually take.
         - ``shortest_distance``: that between two atoms, in units of the sum of their radii.
-        - ``gap``: widest gap between planes of atoms in Å, at most 5 Å.
-        - ``verdict``: "inside", or all that speaks against a prediction, joined by commas: "unseen elements"; "far",
-          beyond the 95th percentile; "loose" or "dense", "close atoms" and "vacuum", where volume, shortest distance or
-          gap are beyond all that training has seen, by a margin of a quarter, a tenth and 0.5 Å.
+        - ``gap``: widest gap between planes of atoms, from 2.5 to 8 Å.
+        - ``verdict``: "inside", or all that speaks against a prediction, joined by commas: "unseen elements", if the
+          crystal is also beyond the 60th percentile or the encoder is not pretrained, for else it knows elements
+          without labels; "far", beyond the 98th percentile; "loose" or "dense", "close atoms" and "vacuum", where
+          volume, shortest distance or gap are beyond those of all training crystals but the oddest 1 %, by a margin of
+          15 %, 5 % and 0.5 Å, which is wider for few training crystals.
 
     Raises
     ------
@@ -92,15 +95,13 @@ def domain(model: Any, X: Any) -> Any:
             "unseen_elements": [_symbols(np.setdiff1d(crystal, trained)) for crystal in atoms],
             "distance": distances,
             "percentile": 100 * np.searchsorted(known, distances) / len(known),
-            **{name: cells[:, GEOMETRY.index(long)] for name, long in _COLUMNS.items()},
+            **dict(zip(GEOMETRY, cells.T, strict=True)),
         }
         parts.append(pd.DataFrame(columns))
     frame = pd.concat(parts, ignore_index=True)
-    frame["verdict"] = _verdicts(frame, record.cells)
+    # Without pretraining (`elements_` is empty) nothing is known of elements without labels.
+    frame["verdict"] = _verdicts(frame, record.cells, _FAR_UNSEEN if model.elements_.size else 0.0)
     return frame if index is None else frame.set_axis(index)
-
-
-_COLUMNS = {"volume": "volume per atom", "shortest_distance": "shortest distance", "gap": "gap"}
 
 
 def _known_distances(record: TrainingRecord) -> np.ndarray:
@@ -116,16 +117,11 @@ def _symbols(numbers: np.ndarray) -> str:
     return ", ".join(Element.from_Z(int(z)).symbol for z in numbers)
 
 
-def _verdicts(frame: Any, cells: np.ndarray) -> list[str]:
-    low, high = cells.min(axis=0), cells.max(axis=0)
-    volume, shortest = _MARGINS
+def _verdicts(frame: Any, known_cells: np.ndarray, far_unseen: float) -> list[str]:
     against = {
-        "unseen elements": frame.unseen_elements != "",
+        "unseen elements": (frame.unseen_elements != "") & (frame.percentile >= far_unseen),
         "far": frame.percentile > _FAR,
-        "loose": frame.volume > high[0] * volume,
-        "dense": frame.volume < low[0] / volume,
-        "close atoms": frame.shortest_distance < low[1] / shortest,
-        "vacuum": frame.gap > high[2] + _GAP,
+        **dict(zip(UNUSUAL, (excess(frame[[*GEOMETRY]].to_numpy(), known_cells) >= 1).T, strict=True)),
     }
     rows = zip(*against.values(), strict=True)
     return [", ".join(name for name, holds in zip(against, row, strict=True) if holds) or "inside" for row in rows]

@@ -91,7 +91,8 @@ def test_one_warning_of_unseen_elements(tiny_regressor, X, graphs, y, few_at_a_t
 
     others = [X[row].copy() for row in range(40)]
     for row in (0, 30):
-        others[row].replace(0, Element.from_Z(min(unseen)))
+        for site in range(len(others[row])):
+            others[row].replace(site, Element.from_Z(min(unseen)))
     with pytest.warns(UnseenElementsWarning, match="2 of 40 crystals hold elements") as caught:
         model.predict(others)
     assert len(caught) == 1

@@ -35,9 +35,20 @@ def test_geometry_is_relative_to_the_radii(plain):
     row = domain(plain, [salt]).iloc[0]
     radii = [float(site.specie.atomic_radius) for site in salt[:1] + salt[-1:]]
     assert row.shortest_distance == pytest.approx(5.69 / 2 / sum(radii), rel=1e-5)
-    spheres = 4 / 3 * np.pi * sum(radius**3 for radius in radii)
-    assert row.volume == pytest.approx(salt.volume / 4 / spheres, rel=1e-5)
+    assert 0.8 < row.volume < 1.2  # of what atoms of sodium and chlorine take in other crystals
     assert domain(plain, [salt.get_primitive_structure()]).volume[0] == pytest.approx(row.volume)
+    assert domain(plain, [scaled(salt, 1.1)]).volume[0] == pytest.approx(1.1 * row.volume)
+
+
+def test_a_gap_beyond_those_of_layered_crystals_is_a_vacuum(plain):
+    graphene = [
+        Structure(Lattice.hexagonal(2.46, height), ["C", "C"], [[0, 0, 0], [1 / 3, 2 / 3, 0]]) for height in (7, 9, 30)
+    ]
+    frame = domain(plain, graphene)
+    assert frame.gap.is_monotonic_increasing
+    assert frame.gap[2] == 8
+    assert "vacuum" in frame.verdict[2]
+    assert frame.volume[1:].is_monotonic_decreasing  # the vacuum is none of it
 
 
 def test_molecule_in_a_box(model):
