@@ -28,7 +28,7 @@ from crystalssl.estimators._network import infer
 from crystalssl.estimators._source import EncoderSource
 from crystalssl.estimators._target import TargetScaler, check_y
 from crystalssl.exceptions import OutsideDomainWarning
-from crystalssl.graphs import N_ELEMENTS, CrystalGraphs
+from crystalssl.graphs import N_ELEMENTS, CrystalCorpus, CrystalGraphs
 from crystalssl.graphs._given import as_graphs
 from crystalssl.training import BatchIterator, CrystalDataset, bundled_weights
 from crystalssl.training._net import resolve_device
@@ -130,8 +130,10 @@ def transfer_report(
     model, values = _check(X, y, model, n_repeats, test_size)
     rng = check_random_state(random_state)
     X = as_graphs(X)
+    if isinstance(X, CrystalCorpus):  # what has labels fits into memory
+        X = X.to_graphs()
     source = EncoderSource.of(model.pretrain, model.encoder, X)
-    graphs = model._to_graphs(X, source.recipe)
+    graphs = model._in_memory(X, source.recipe)
     n_splits = max(n_repeats, _N_PROBES)
     splits = list(ShuffleSplit(n_splits, test_size=test_size, random_state=draw_seed(rng)).split(values))
     n_train = len(splits[0][0])
@@ -181,7 +183,9 @@ def _check_sizes(sizes: Sequence[int], n_train: int) -> list[int]:
 def _corpus(corpus: Any, model: CrystalSSLRegressor, source: EncoderSource) -> np.ndarray | None:
     """Return the shares of the elements in the corpus, or None if they are not known."""
     if corpus is not None:
-        return _shares(corpus if isinstance(corpus, CrystalGraphs) else model._to_graphs(corpus, source.recipe))
+        corpus = as_graphs(corpus)
+        corpus = corpus.to_graphs() if isinstance(corpus, CrystalCorpus) else corpus
+        return _shares(corpus if isinstance(corpus, CrystalGraphs) else model._in_memory(corpus, source.recipe))
     is_bundled = isinstance(model.pretrain, str) and model.pretrain in bundled_weights()
     return corpus_shares() if is_bundled and not os.path.isdir(model.pretrain) else None
 
