@@ -39,6 +39,13 @@ class CrystalCorpus(Sequence):
     It has a length and takes an integer (giving one PyG `Data`), a slice, an index array or a boolean mask (giving
     another `CrystalCorpus`, without reading anything), so that scikit-learn splits it. It is pickled as its path.
 
+    Parameters
+    ----------
+    shards : Shards
+        What :meth:`load` finds in a folder.
+    rows : ndarray of int or None, default=None
+        Which of their crystals; None takes all.
+
     Attributes
     ----------
     recipe : GraphRecipe
@@ -90,7 +97,7 @@ class CrystalCorpus(Sequence):
         ----------
         folder : path
             The folder.
-        buffer_size : int, default=65,536
+        buffer_size : int, default=65536
             About how many crystals are shuffled among each other in training: an epoch takes some shards, drawn at
             random, into memory, goes through all of their crystals in random order, and takes the next. The whole
             shards that it holds are in memory, some 5 kB a crystal. A corpus that is no larger is shuffled as
@@ -181,7 +188,13 @@ class CrystalCorpus(Sequence):
         )
 
     def check_recipe(self, recipe: GraphRecipe) -> None:
-        """Raise RecipeMismatchError unless the graphs were built by a recipe, as `CrystalGraphs` do."""
+        """Raise RecipeMismatchError unless the graphs were built by a recipe, as `CrystalGraphs` do.
+
+        Parameters
+        ----------
+        recipe : GraphRecipe
+            The recipe.
+        """
         check_recipe(self.recipe, recipe, "write them again with crystalssl.io.write_corpus(source, folder, {})")
 
     # ------------------------------------------------------------------ crystals
@@ -219,14 +232,26 @@ class CrystalCorpus(Sequence):
         return graphs if np.array_equal(places, np.arange(len(places))) else graphs[places]
 
     def gather(self, indices: np.ndarray) -> tuple[CrystalGraphs, np.ndarray]:
-        """Return graphs in memory that hold some crystals, and the positions that these have among them."""
+        """Return graphs in memory that hold some crystals, and the positions that these have among them.
+
+        Parameters
+        ----------
+        indices : ndarray of int
+            Positions in the corpus.
+        """
         return self._shards.gather(self._rows_of(indices))
 
     def _rows_of(self, indices: np.ndarray) -> np.ndarray:
         return indices if self._rows is None else self._rows[indices]
 
     def shard_of(self, indices: np.ndarray) -> np.ndarray:
-        """Return the number of the shard that each of some crystals is in, of shape (n_indices,)."""
+        """Return the number of the shard that each of some crystals is in, of shape (n_indices,).
+
+        Parameters
+        ----------
+        indices : ndarray of int
+            Positions in the corpus.
+        """
         return self._shards.locate(self._rows_of(indices))[0]
 
     @property
@@ -240,7 +265,13 @@ class CrystalCorpus(Sequence):
         return offsets_of(self._shards.counts[self._rows_of(np.arange(len(self))), 0])
 
     def n_edges_of(self, indices: np.ndarray) -> np.ndarray:
-        """Return how many edges some crystals have, of shape (n_indices,)."""
+        """Return how many edges some crystals have, of shape (n_indices,).
+
+        Parameters
+        ----------
+        indices : ndarray of int
+            Positions in the corpus.
+        """
         return self._shards.counts[self._rows_of(indices), 1]
 
     # ------------------------------------------------------------------ records

@@ -33,7 +33,9 @@ class CorpusWriter:
         The corpus. It is made if need be.
     encoder : str, Encoder, type or GraphRecipe
         The encoder that will read the graphs, or their recipe.
-    part, n_parts : int, default=0 and 1
+    part : int, default=0
+        The number of this writer, if several write a corpus at once.
+    n_parts : int, default=1
         Several processes write a corpus at once, each a part of its own. It can be read when all parts are finished.
     settings : str, default=""
         What the graphs are made of, in any words. A part that was begun with others is not gone on with.

@@ -236,7 +236,13 @@ class CrystalGraphs(Sequence):
         return tuple(np.flatnonzero(np.bincount(self.atomic_numbers)).tolist())
 
     def n_edges_of(self, indices: np.ndarray) -> np.ndarray:
-        """Return how many edges some crystals have, of shape (n_indices,)."""
+        """Return how many edges some crystals have, of shape (n_indices,).
+
+        Parameters
+        ----------
+        indices : ndarray of int
+            Positions of the crystals.
+        """
         first, last = self.atom_offsets[indices], self.atom_offsets[indices + 1]
         return self.edge_offsets[last] - self.edge_offsets[first]
 

@@ -33,19 +33,23 @@ def write_corpus(
 
     Parameters
     ----------
-    source, structure, id
+    source
         As in :func:`read_crystals`. A stream has to be the same when writing goes on.
     folder : path
         The corpus. It is made if need be.
     encoder : str, Encoder, type, GraphRecipe or CrystalGraphTransformer, default="gatedgcn"
         The encoder that will read the graphs, or their recipe.
+    structure, id
+        As in :func:`read_crystals`.
     on_error : {"raise", "report"}, default="raise"
         Whether to stop at a record that cannot be used, or to leave it out; ``CrystalCorpus.report`` then lists it.
     shard_size : int, default=4096
         Records of a shard. Training shuffles whole shards: more of them mix better, larger ones are read faster.
-    part, n_parts : int, default=0 and 1
+    part : int, default=0
         Of several processes that write a corpus at once, perhaps on several machines, each gives its own number: it
         takes every n-th shard. The corpus can be read when all are finished.
+    n_parts : int, default=1
+        How many processes write.
     n_jobs, verbose
         As in :func:`read_crystals`.
 

@@ -30,7 +30,7 @@ def iter_crystals(
     as_graphs: bool = False,
     encoder: Any = "gatedgcn",
     chunk_size: int = 1000,
-    chunks: slice = slice(None),
+    chunks: slice | None = None,
     known_ids: Iterable[str] = (),
     n_jobs: int | None = None,
     verbose: int = 1,
@@ -43,10 +43,10 @@ def iter_crystals(
         As in :func:`read_crystals`.
     chunk_size : int, default=1000
         Records of a chunk. Files of tables are read in parts of this size.
-    chunks : slice, default=slice(None)
-        Which chunks to read, such as ``slice(3, None, 8)``, every eighth from the fourth on. Of the others, rows are
-        passed over without being parsed: that is how several processes read one source, and how reading goes on where
-        it stopped.
+    chunks : slice or None, default=None
+        Which chunks to read, such as ``slice(3, None, 8)``, every eighth from the fourth on; None reads all. Of the
+        others, rows are passed over without being parsed: that is how several processes read one source, and how
+        reading goes on where it stopped.
     known_ids : iterable of str, default=()
         Ids that occur before: a record with one of them cannot be used, as with one of a chunk that is read.
     n_jobs, verbose
@@ -83,6 +83,7 @@ def iter_crystals(
         raise ValueError(f"on_error must be 'raise' or 'report', got {on_error!r}")
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"chunk_size must be a positive integer, got {chunk_size!r}")
+    chunks = slice(None) if chunks is None else chunks
     if (chunks.start or 0) < 0 or (chunks.step or 1) < 1 or chunks.stop is not None:
         raise ValueError(f"chunks must be a slice from a chunk on, with a positive step, and no stop; got {chunks}")
     recipe = recipe_of(encoder) if as_graphs else None
