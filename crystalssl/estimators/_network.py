@@ -25,6 +25,8 @@ PREDICTION_BATCH_SIZE = 256
 """Crystals per batch where nothing is learnt; results do not depend on it."""
 RIDGE_PENALTIES = np.logspace(-2, 4, 13)
 """Of standardised properties; which one is taken, leaving crystals out decides."""
+SMALLEST_SPREAD = 0.02
+"""Of a property that the encoder predicts, in deviations over the corpus, from which it tells crystals apart."""
 LARGEST_EXPONENT = 4.0
 _SMALLEST_DEVIATION = 0.1
 """Of a component of crystals' vectors, relative to the median over components."""
@@ -145,11 +147,14 @@ class PropertyNetwork(nn.Module):
             return self
         with torch.no_grad():
             seen = self.properties_in(self.vectors(torch.from_numpy(vectors))).numpy()
+            # Properties that hardly differ, of crystals that are almost copies, say nothing of the targets.
+            differ = np.tile(seen[:, : self.encoder.n_properties].std(axis=0) > SMALLEST_SPREAD, 2)
             scale = StandardScaler().fit(seen)
             for target, values in enumerate(y.T):
                 known = ~np.isnan(values)
-                ridge = RidgeCV(RIDGE_PENALTIES).fit(scale.transform(seen[known]), values[known], weight[known])
-                slopes = ridge.coef_ / scale.scale_
+                shown = scale.transform(seen[known]) * differ
+                ridge = RidgeCV(RIDGE_PENALTIES).fit(shown, values[known], weight[known])
+                slopes = ridge.coef_ * differ / scale.scale_
                 self.straight.weight[target] = torch.from_numpy(slopes)
                 self.straight.bias[target] = float(ridge.intercept_ - slopes @ scale.mean_)
             for parameter in self.head[-1].parameters():

@@ -287,8 +287,10 @@ def project(vectors: np.ndarray, projection: str = "pca", random_state: int | No
         from sklearn.manifold import TSNE
 
         return TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), random_state=random_state).fit_transform(vectors)
-    from umap import UMAP
-
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ImportError('projection="umap" needs umap-learn: pip install "crystalssl[umap]"') from error
     return UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=random_state, n_jobs=1).fit_transform(vectors)
 
 

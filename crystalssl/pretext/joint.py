@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 from crystalssl.augment import Compose
 from crystalssl.encoders import Encoded, Encoder
 from crystalssl.pretext._base import PretextTask
-from crystalssl.pretext._labels import Labels, encode_labels, encode_properties
+from crystalssl.pretext._labels import Labels, encode_labels, encode_properties, mean_where
 from crystalssl.pretext._registry import register_task
 from crystalssl.pretext.composite import WeightedTasks
 from crystalssl.pretext.denoise import DistanceDenoising
@@ -61,9 +61,9 @@ class KnownProperties(PretextTask):
         known = ~target.isnan()
         predicted = encoded[0].properties
         assert predicted is not None  # since `build`
-        errors = (predicted - target.nan_to_num()).abs() * known
+        errors = (predicted - target.nan_to_num()).abs()
         # Each property counts the same, of however many crystals it is known.
-        return (errors.sum(dim=0) / known.sum(dim=0).clamp(min=1)).mean()
+        return torch.stack([mean_where(*column) for column in zip(known.T, errors.T, strict=True)]).mean()
 
 
 @register_task

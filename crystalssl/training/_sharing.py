@@ -28,7 +28,7 @@ def balanced(n_edges: np.ndarray, n_shares: int) -> list[np.ndarray]:
     --------
     >>> import numpy as np
     >>> [share.tolist() for share in balanced(np.array([1, 2, 3, 6]), 2)]
-    [[3], [0, 1, 2]]
+    [[0, 3], [1, 2]]
     """
     loads = [(0, share) for share in range(n_shares)]
     owners = np.empty(len(n_edges), int)

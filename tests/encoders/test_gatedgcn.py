@@ -172,7 +172,7 @@ def test_gradients_are_those_of_the_equations(batch):
     generator = torch.Generator().manual_seed(1)
     cotangents = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in (nodes[-1], edge, graph)]
     sum((x * c).sum() for x, c in zip((nodes[-1], edge, graph), cotangents, strict=True)).backward()
-    sum((x * c).sum() for x, c in zip(encoded, cotangents, strict=True)).backward()
+    sum((x * c).sum() for x, c in zip(encoded[:3], cotangents, strict=True)).backward()
     found, expected = dict(encoder.named_parameters()), dict(plain.named_parameters())
     for ours, rows, theirs in plain_names(encoder):
         grad = expected[theirs].grad
@@ -265,7 +265,7 @@ def test_masked_elements_leave_everything_finite(batch):
 def assert_finite(encoder, batch):
     encoded = encoder(batch)
     (encoded.graph.sum() + encoded.edge.sum()).backward()
-    assert all(torch.isfinite(tensor).all() for tensor in encoded)
+    assert all(torch.isfinite(tensor).all() for tensor in encoded if tensor is not None)
     assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
 
 

@@ -354,7 +354,7 @@ def test_folder_keeps_embedding_and_vectors_of_gatedgcn(tiny_embedder, graphs, y
     other = PretrainedCrystalEmbedder.from_pretrained(
         tmp_path / "weights", readout="mean+max+min", pooled_layers="last"
     )
-    assert other.n_features_out_ == 3 * 8 + 2 * 8
+    assert other.n_features_out_ == 3 * 8 + 2 * 8 + 2  # properties
 
 
 @pytest.mark.parametrize(("pooling", "width"), POOLINGS, ids=str)

@@ -351,7 +351,7 @@ def test_other_encoders_are_finetuned_plainly(tiny_regressor, graphs, y):
 @pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
 def test_the_default_is_finetuned_gently(graphs, y):
     model = CrystalSSLRegressor(max_epochs=2, random_state=0).fit(graphs[:20], y[:20])
-    assert model.net_.module_.vectors.center.shape == (model.net_.module_.encoder.graph_dim,)
+    assert model.net_.module_.vectors.center.shape == (model.net_.module_.encoder.vector_dim,)
     alike = clone(model).set_params(standardize=True, encoder_learning_rate=5e-4).fit(graphs[:20], y[:20])
     np.testing.assert_array_equal(model.predict(graphs), alike.predict(graphs))
 

@@ -109,7 +109,7 @@ def test_what_matters_moves_the_prediction_more_than_what_is_drawn(trained, know
         with FirstVectors(batch.z, vectors), torch.no_grad():
             return float((module(batch)[:, 0] - before).abs().mean())
 
-    assert change(lambda x: x.nlargest(1)) > 1.2 * change(lambda x: x.sample(1, random_state=0))
+    assert change(lambda x: x.nlargest(1)) > 1.1 * change(lambda x: x.sample(1, random_state=0))
 
 
 def test_supercells_and_symmetry(trained, known):
