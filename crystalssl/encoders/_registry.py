@@ -46,6 +46,7 @@ def resolve_encoder(encoder: Any) -> tuple[type[Encoder], dict[str, Any]]:
     params : dict
         Those of the template; empty for a name or a class. `readout` and `pooled_layers` are among them where
         they differ from the constructor's defaults: whoever trains the encoder has defaults of their own.
+        `n_properties` is not: a template without its weights has learnt to predict nothing.
 
     Raises
     ------
@@ -71,4 +72,6 @@ def resolve_encoder(encoder: Any) -> tuple[type[Encoder], dict[str, Any]]:
         return cls, {}
     parameters = inspect.signature(cls).parameters
     usual = {name: parameters[name].default for name in ("readout", "pooled_layers")}
-    return cls, {name: value for name, value in encoder.config.items() if name not in usual or value != usual[name]}
+    chosen = {name: value for name, value in encoder.config.items() if name not in usual or value != usual[name]}
+    chosen.pop("n_properties", None)
+    return cls, chosen

@@ -87,8 +87,10 @@ class PropertyNetwork(nn.Module):
             Dropout(dropout),
             nn.Linear(head_dim, n_targets),
         )
-        # What the encoder predicts itself may be close to the target: a straight way for it.
+        # What the encoder predicts itself may be close to the target: a straight way for it, which begins at zero.
         self.straight = nn.Linear(2 * encoder.n_properties, n_targets) if encoder.n_properties else None
+        for parameter in () if self.straight is None else self.straight.parameters():
+            nn.init.zeros_(parameter)
         self.freeze(freeze_encoder)
 
     def __setstate__(self, state: dict) -> None:

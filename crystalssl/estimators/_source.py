@@ -138,6 +138,10 @@ class EncoderSource:
         state = encoder.state_dict() if is_pretrained else None
         return cls(type(encoder), encoder.config, state, set(elements.tolist()), "the network's weights")
 
+    def untrained(self) -> EncoderSource:
+        """Return the source of such an encoder with random weights."""
+        return EncoderSource.random(self.build())
+
     @property
     def name(self) -> str:
         """Name of the encoder."""

@@ -226,18 +226,13 @@ def _probe(
     scores = {}
     for name in ("pretrained", "untrained"):
         with seeded(seed):
-            start = source if name == "pretrained" else EncoderSource(source.encoder_class, _untrained(source))
+            start = source if name == "pretrained" else source.untrained()
             encoder = start.build(**source.encoder_class.frozen_pooling)
             if start is not source:
                 _settle(encoder, crystals)
         vectors = infer(encoder, crystals, device, model.precision)
         scores[name] = [_score(vectors, y, train, test) for train, test in splits]
     return pd.DataFrame(scores)
-
-
-def _untrained(source: EncoderSource) -> dict[str, Any]:
-    """Return the parameters of such an encoder that has not learnt to predict any properties."""
-    return {name: value for name, value in source.params.items() if name != "n_properties"}
 
 
 @torch.no_grad()
@@ -269,7 +264,7 @@ def _learning_curve(
     """Return errors on test sets, after training on the first of the other crystals."""
     import pandas as pd
 
-    untrained = source.encoder_class(**_untrained(source))  # in case it is not the default encoder, or as large
+    untrained = source.untrained().build()  # in case it is not the default encoder, or as large
     rows = []
     for repeat, (train, test) in enumerate(splits):
         seed = draw_seed(rng)

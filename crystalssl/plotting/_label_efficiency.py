@@ -285,5 +285,5 @@ def without_pretraining(estimator: Any) -> Any:
     if not isinstance(pretrain, FrozenEstimator) and getattr(pretrain, "weights", "") is None:
         raise ValueError(f"pretrain is an embedder that every fit would pretrain anew{elsewhere}")
     source = EncoderSource.of(pretrain, last.encoder, [])
-    last.set_params(pretrain=None, encoder=source.build())
+    last.set_params(pretrain=None, encoder=source.untrained().build())
     return estimator

@@ -83,6 +83,17 @@ def test_weights_count_where_training_starts(graphs):
     assert infer(network, CrystalDataset(graphs), "cpu", "highest").mean() > 0.9
 
 
+def test_before_it_is_known_where_to_start_properties_say_nothing(graphs):
+    """So is it for classes: large random steps along exponentials would be a bad start."""
+    encoder = CGCNN(hidden_dim=16, n_layers=1, n_properties=3, **CGCNN.pooling)
+    network = PropertyNetwork(encoder, 2, 32, 0.0, freeze_encoder=False)
+    batch = collate(graphs, np.arange(4))
+    vectors = encoder.eval()(batch).vector
+    assert torch.equal(network.predict_from(vectors, batch), network.head(vectors))
+    network.straight.bias.data.fill_(1.0)
+    assert torch.equal(network.predict_from(vectors, batch), network.head(vectors) + 1)
+
+
 def test_without_properties_training_starts_as_ever(network, graphs):
     module = network(0.0)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

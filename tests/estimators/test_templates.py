@@ -106,6 +106,14 @@ def test_weights_of_a_template_are_not_used(graphs, y):
     assert all((parameter == 0).all() for parameter in zeros.parameters())  # nor changed
 
 
+def test_what_a_template_has_learnt_to_predict_is_not_used(graphs, y):
+    learnt = PretrainedCrystalEmbedder("joint").fit(graphs).encoder_
+    assert learnt.n_properties
+    model = CrystalSSLRegressor(pretrain=None, encoder=learnt, max_epochs=1, random_state=0).fit(graphs, y)
+    assert model.net_.module_.encoder.n_properties == 0
+    assert model.net_.module_.straight is None
+
+
 def test_what_is_not_registered_works_as_class_and_template(graphs, y):
     for encoder in (NetA, NetA(hidden_dim=8)):
         assert CrystalSSLRegressor(None, encoder=encoder, max_epochs=1).fit(graphs, y).predict(graphs).shape == (40,)

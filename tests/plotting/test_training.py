@@ -156,6 +156,8 @@ def test_the_same_encoder_without_pretraining():
     assert scratch[-1].encoder.name == "cgcnn"
     assert scratch[-1].head_dim == 8
     assert pipe[-1].pretrain == "barlow"
+    # What it had learnt to predict is gone, too.
+    assert without_pretraining(CrystalSSLRegressor("joint")).encoder.n_properties == 0
 
 
 @pytest.mark.parametrize(
