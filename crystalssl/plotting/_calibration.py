@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from crystalssl.plotting._arguments import check_fitted, check_numbers, check_pair, check_std, known_of, last_step
-from crystalssl.plotting._axes import axes_or_new
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ __all__ = ["IntervalCalibrationDisplay"]
 _COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-class IntervalCalibrationDisplay:
+class IntervalCalibrationDisplay(Display):
     """Share of true values that lie in intervals, against the share that the intervals promise.
 
     Points below the diagonal are of intervals that are too narrow. The probabilities of a classifier are drawn by
@@ -162,20 +162,7 @@ class IntervalCalibrationDisplay:
         observed = (np.abs(y_true - y_pred) <= reach).mean(axis=1)
         return cls(coverages=coverages, observed=observed, n_crystals=len(y_true), label=label).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> IntervalCalibrationDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure. Several displays may share axes.
-
-        Returns
-        -------
-        IntervalCalibrationDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax)
+    def _draw(self, ax: Axes) -> None:
         grid = np.linspace(0, 1, 101)
         if not ax.lines:
             ax.axline((0, 0), (1, 1), color="0.6", linewidth=1, zorder=0)
@@ -190,8 +177,6 @@ class IntervalCalibrationDisplay:
         ax.set(xlabel="coverage of intervals (%)", ylabel="true values inside (%)")
         if self.label:
             ax.legend(loc="upper left")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
 def _check_coverages(coverages: Any) -> np.ndarray:

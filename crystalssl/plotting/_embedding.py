@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from crystalssl._suggestions import did_you_mean
 from crystalssl.plotting._arguments import check_fitted, split
-from crystalssl.plotting._axes import axes_or_new
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 _N_CLASSES = 10
 
 
-class EmbeddingDisplay:
+class EmbeddingDisplay(Display):
     """Crystals in two dimensions, coloured by a property.
 
     Made by :meth:`from_estimator` or :meth:`from_vectors`.
@@ -166,20 +166,7 @@ class EmbeddingDisplay:
         points = vectors if vectors.shape[1] == 2 else project(vectors, projection, random_state)
         return cls(points=points, values=colors, label=label, projection=projection).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> EmbeddingDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        EmbeddingDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax)
+    def _draw(self, ax: Axes) -> None:
         size = float(np.clip(4000 / len(self.points), 3, 20))
         style: dict[str, Any] = {"s": size, "alpha": 0.8, "edgecolors": "none"}
         self.colorbar_ = None
@@ -198,8 +185,6 @@ class EmbeddingDisplay:
             self.scatter_ = self._plot_classes(ax, style)
         name = PROJECTIONS.get(self.projection, self.projection)
         ax.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
     def _plot_classes(self, ax: Axes, style: dict[str, Any]) -> Any:
         """Draw points in one collection, in the colours of their classes, with a legend."""

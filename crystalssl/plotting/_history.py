@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystalssl.plotting._arguments import split
-from crystalssl.plotting._axes import axes_or_new
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ __all__ = ["TrainingHistoryDisplay"]
 _LABELS = {"train_loss": "training", "valid_loss": "validation"}
 
 
-class TrainingHistoryDisplay:
+class TrainingHistoryDisplay(Display):
     """Training loss, and validation loss where there is one, by epoch.
 
     Made by :meth:`from_estimator` or :meth:`from_history`.
@@ -115,20 +115,7 @@ class TrainingHistoryDisplay:
                     raise ValueError(f"an epoch must have 'epoch' and 'train_loss'; this one has {sorted(epoch)}")
         return cls(histories=histories).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> TrainingHistoryDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        TrainingHistoryDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax)
+    def _draw(self, ax: Axes) -> None:
         self.lines_ = []
         alpha = 1.0 if len(self.histories) == 1 else 0.6
         for member, history in enumerate(self.histories):
@@ -145,5 +132,3 @@ class TrainingHistoryDisplay:
         ax.set(xlabel="epoch", ylabel="loss")
         ax.locator_params(axis="x", integer=True)
         ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
-        return self

@@ -8,6 +8,7 @@ import numpy as np
 
 from crystalssl.plotting._arguments import split
 from crystalssl.plotting._axes import axes_or_new, with_unit
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelEfficiencyDisplay"]
 
 
-class LabelEfficiencyDisplay:
+class LabelEfficiencyDisplay(Display):
     """Error against the number of labelled crystals, of several methods.
 
     Lines join the means over the repetitions; bars span one standard deviation either way. Made by
@@ -228,20 +229,7 @@ class LabelEfficiencyDisplay:
         label = label or ("MAE" if score_name == "mae" else score_name.replace("_", " "))
         return cls(results=results, score_name=score_name, label=label, unit=unit).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> LabelEfficiencyDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        LabelEfficiencyDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax)
+    def _draw(self, ax: Axes) -> None:
         from matplotlib.transforms import ScaledTranslation
 
         self.errorbars_ = []
@@ -262,8 +250,6 @@ class LabelEfficiencyDisplay:
         ax.autoscale_view()
         ax.set(xlabel="labelled crystals", ylabel=with_unit(self.label, self.unit))
         ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
 def without_pretraining(estimator: Any) -> Any:

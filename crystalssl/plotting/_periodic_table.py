@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl.plotting._arguments import check_fitted, check_pair, elements_of_each, known_of
-from crystalssl.plotting._axes import axes_or_new, with_unit
+from crystalssl.plotting._axes import with_unit
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["PeriodicTableDisplay"]
 
 
-class PeriodicTableDisplay:
+class PeriodicTableDisplay(Display):
     """The periodic table, coloured by the error of crystals that hold an element.
 
     Made by :meth:`from_estimator`, :meth:`from_predictions` or :meth:`from_values`.
@@ -41,6 +42,8 @@ class PeriodicTableDisplay:
     colorbar_ : matplotlib.colorbar.Colorbar
         The scale.
     """
+
+    figsize = (12.0, 6.0)
 
     def __init__(self, *, values: dict[str, float], counts: dict[str, int] | None = None, label: str = ""):
         self.values, self.counts, self.label = values, counts, label
@@ -184,20 +187,7 @@ class PeriodicTableDisplay:
         numbers = {symbol: float(value) for symbol, value in values.items()}
         return cls(values=numbers, counts=dict(counts) if counts else None, label=label).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> PeriodicTableDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure, which is wide.
-
-        Returns
-        -------
-        PeriodicTableDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax, figsize=(12, 6))
+    def _draw(self, ax: Axes) -> None:
         from matplotlib.collections import PatchCollection
         from matplotlib.patches import Rectangle
 
@@ -227,8 +217,6 @@ class PeriodicTableDisplay:
         # In the gap above the transition metals.
         scale = ax.inset_axes((0.2, 0.88, 0.42, 0.035))
         self.colorbar_ = ax.figure.colorbar(self.boxes_, cax=scale, orientation="horizontal", label=self.label)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
 def _table() -> list[tuple[str, float, float]]:

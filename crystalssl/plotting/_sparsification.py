@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl.plotting._arguments import check_fitted, check_numbers, check_pair, known_of
-from crystalssl.plotting._axes import axes_or_new, with_unit
+from crystalssl.plotting._axes import with_unit
+from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SparsificationDisplay"]
 
 
-class SparsificationDisplay:
+class SparsificationDisplay(Display):
     """Error of the crystals that are left when the least certain ones are left out.
 
     A good uncertainty gives a line that falls towards that of an oracle, which leaves out the largest errors first; a
@@ -146,20 +147,7 @@ class SparsificationDisplay:
         uncertainty = check_numbers("y_std", y_std, len(y_true))
         return cls(errors=np.abs(y_pred - y_true), uncertainty=uncertainty, unit=unit, label=label).plot(ax)
 
-    def plot(self, ax: Axes | None = None) -> SparsificationDisplay:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            Where to draw; None makes a new figure. Several displays of one set of errors may share axes.
-
-        Returns
-        -------
-        SparsificationDisplay
-            Itself, with the attributes of what was drawn.
-        """
-        ax = axes_or_new(ax)
+    def _draw(self, ax: Axes) -> None:
         percent = 100 * self.shares
         (self.line_,) = ax.plot(percent, self.kept, label=self.label or "least certain first")
         color = self.line_.get_color()
@@ -169,8 +157,6 @@ class SparsificationDisplay:
         ax.axhline(self.errors.mean(), color="0.6", linewidth=1, linestyle=":", label="at random")
         ax.set(xlim=(0, 100), ylim=(0, None), xlabel="crystals left out (%)", ylabel=with_unit("MAE", self.unit))
         ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
 
 def _means_of_least(errors: np.ndarray, by: np.ndarray) -> np.ndarray:
