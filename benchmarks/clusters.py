@@ -31,8 +31,8 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from _common import RESULTS, ROOT, Results, machine, make_parser, markdown
-from _speed.results import replace_between
+from _common import RESULTS, Results, machine, make_parser, markdown
+from _documents import write_section
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.datasets import load_prototypes
@@ -181,8 +181,7 @@ def main() -> None:
     text = report(path)
     print(text)
     if options.docs:
-        page = ROOT / "docs" / "scaling.md"
-        page.write_text(replace_between(page.read_text(), "benchmarks/clusters.py", text))
+        write_section("scaling.md", "benchmarks/clusters.py", text)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _speed.results import replace_between
+from _documents import write_section
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
@@ -240,9 +240,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu only shows that the script runs")
     options = parser.parse_args()
     if options.docs:
-        page = RESULT.parents[2] / "docs" / "scaling.md"
         text = report(json.loads(options.output.read_text()))
-        page.write_text(replace_between(page.read_text(), "benchmarks/gpu.py", text))
+        write_section("scaling.md", "benchmarks/gpu.py", text)
         return
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("There is no GPU here; --device cpu shows that the script runs.")

@@ -23,7 +23,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +32,12 @@ import numpy as np
 import pandas as pd
 import torch
 from _common import ROOT, Results, data_file, machine, make_parser, markdown
-from _speed.results import replace_between
+from _documents import write_section
+from _memory import MIB, Peak
 
 KEYS = ["task", "crystals", "jobs", "threads"]
 SHARD = 20_000  # crystals per saved folder
 CORPUS = 28_801
-MIB = 2**20
 # One epoch of 10,000 crystals says what one of a million takes.
 CASES: list[dict[str, Any]] = [
     {"task": task, "crystals": crystals, "jobs": jobs}
@@ -56,33 +55,6 @@ CASES: list[dict[str, Any]] = [
 
 
 # ---------------------------------------------------------------- in the case's own process
-
-
-class Peak:
-    """The largest memory of this process within a block, beyond what it had at the beginning, in bytes."""
-
-    def __enter__(self) -> Peak:
-        import psutil
-
-        self._process = psutil.Process()
-        self._over = threading.Event()
-        self._before = self._most = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.005):
-            self._most = max(self._most, self._process.memory_info().rss)
-
-    def __exit__(self, *args: Any) -> None:
-        self._over.set()
-        self._thread.join()
-        self._most = max(self._most, self._process.memory_info().rss)
-
-    @property
-    def grown(self) -> int:
-        return self._most - self._before
 
 
 def repeated(structures: list[Any], size: int) -> list[Any]:
@@ -319,8 +291,7 @@ def main() -> None:
     print(text)
     if options.docs:
         draw(rows, ROOT / "docs" / "figures" / "scaling.png")
-        page = ROOT / "docs" / "performance.md"
-        page.write_text(replace_between(page.read_text(), "benchmarks/scaling.py", text))
+        write_section("performance.md", "benchmarks/scaling.py", text)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 from _common import ROOT, machine, make_parser
+from _documents import write_section
 from _speed import gpu, graphs, jobs, limits, pipeline, pretraining, training
 from _speed.data import Crystals
 from _speed.race import Differs, Pace
-from _speed.results import all_groups, load, merge, replace_between, report
+from _speed.results import all_groups, load, merge, report
 
 # What is timed, and with how many crystals.
 PARTS = {
@@ -105,8 +106,7 @@ def main() -> None:
         from _speed.figure import draw
 
         draw(all_groups(results, list(PARTS)), ROOT / "docs" / "figures" / "speed.png")
-        page = ROOT / "docs" / "performance.md"
-        page.write_text(replace_between(page.read_text(), "benchmarks/speed.py", text))
+        write_section("performance.md", "benchmarks/speed.py", text)
     if differs:
         sys.exit(f"Not timed, for the contenders differ: {', '.join(differs)}")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _common import ROOT, make_parser
-from _speed.results import replace_between
+from _documents import replace_between
 from _tables import answers, figures, folds, gains, methods, others, speed
 from _tables.rows import ResultFiles
 

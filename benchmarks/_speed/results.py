@@ -172,13 +172,3 @@ def limits_table(limits: dict[str, float]) -> str:
         )
     ]
     return markdown(["limit of the machine", "1 thread", "2 threads"], rows)
-
-
-def replace_between(text: str, marker: str, content: str) -> str:
-    """Return a document with what stands between two markers replaced."""
-    begin, end = f"<!-- {marker} -->", f"<!-- end of {marker} -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"the document has no {begin} … {end}")
-    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

@@ -111,7 +111,7 @@ def test_report_says_which_goals_are_met_and_who_is_missing(ratio, verdict):
 
 
 def test_document_is_replaced_between_markers_only():
-    from _speed.results import replace_between
+    from _documents import replace_between
 
     text = "before <!-- x -->old<!-- end of x --> after"
     assert replace_between(text, "x", "new") == "before <!-- x -->\n\nnew\n\n<!-- end of x --> after"
