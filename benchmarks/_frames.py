@@ -6,6 +6,7 @@ the crystal as it is, and frame `LAYER` one layer of it in vacuum.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def layer(structure: Any) -> Any:
     The axis is the one with the widest gap between neighbouring planes of atoms. Where several gaps are as wide, the
     part between two of them is taken if it has the composition of the crystal, and else the whole cell.
     """
-    from pymatgen.core import Composition, Lattice, Structure
+    from pymatgen.core import Lattice, Structure
 
     matrix, fractions = structure.lattice.matrix, structure.frac_coords % 1
     best: tuple[float, Any] = (-1.0, None)
@@ -71,8 +72,8 @@ def layer(structure: Any) -> Any:
     cell[:, axis] = (cell[:, axis] - cell[0, axis]) % 1
     species = [structure.species[i] for i in order]
     ends = np.flatnonzero(gaps > widest - 0.2) + 1
-    whole = Composition.from_dict(_counts(species)).reduced_composition
-    end = next(end for end in ends if Composition.from_dict(_counts(species[:end])).reduced_composition == whole)
+    whole = _composition(species)
+    end = next(end for end in ends if _composition(species[:end]) == whole)
     positions = cell[:end] @ matrix
     heights = positions @ normal
     positions += np.outer(VACUUM / 2 - heights.min(), normal)
@@ -80,9 +81,10 @@ def layer(structure: Any) -> Any:
     return Structure(lattice, species[:end], positions, coords_are_cartesian=True)
 
 
-def _counts(species: list[Any]) -> dict[str, int]:
-    names = [str(kind) for kind in species]
-    return {name: names.count(name) for name in set(names)}
+def _composition(species: list[Any]) -> Any:
+    from pymatgen.core import Composition
+
+    return Composition(Counter(map(str, species))).reduced_composition
 
 
 def read_frames(folder: Path) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def main() -> None:
         for number, (chunk, frame, crystals, cells) in enumerate(prepared, 1):
             if time.monotonic() - started > options.deadline:
                 print("stopped at the deadline", flush=True)
-                os._exit(0)  # other processes may be at work on what nobody waits for
+                return
             labels = measure(potential, potential.put(crystals), cells, frame)
             write(folder / f"frame{frame}-{chunk[0]:06d}.npz", chunk, frame, labels)
             seconds = time.monotonic() - started
