@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crystalssl.cli._records import Part
-from crystalssl.exceptions import InvalidStructureError, OutsideDomainWarning
-from crystalssl.graphs import cell_features
+from crystalssl.exceptions import InvalidStructureError
 
 __all__ = ["Applied", "Predictor", "apply", "load_predictor"]
 
@@ -66,25 +64,23 @@ class Predictor:
             names = [""] if len(model.target_names_) == 1 else [f"_{name}" for name in model.target_names_]
             self.columns = [kind + name for kind in kinds for name in names]
         self.columns += self._domain
-        self._outside = model._outside_domain()
+        # There would be a warning for every part of the source.
+        self._outside = model._gathered = model._outside_domain()
 
     def __call__(self, graphs: Any) -> list[np.ndarray]:
         """Return the columns."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OutsideDomainWarning)  # there would be one for every part of the source
-            if hasattr(self.model, "classes_"):
-                probabilities = self.model.predict_proba(graphs)
-                columns = [self.model.classes_[probabilities.argmax(axis=1)], *probabilities.T]
-            else:
-                several = len(self.model.nets_) > 1
-                parts = self.model.predict(graphs, return_std=True) if several else (self.model.predict(graphs),)
-                columns = [column for part in parts for column in part.reshape(len(part), -1).T]
-            if self._domain:
-                from crystalssl.inspection import domain
+        if hasattr(self.model, "classes_"):
+            probabilities = self.model.predict_proba(graphs)
+            columns = [self.model.classes_[probabilities.argmax(axis=1)], *probabilities.T]
+        else:
+            several = len(self.model.nets_) > 1
+            parts = self.model.predict(graphs, return_std=True) if several else (self.model.predict(graphs),)
+            columns = [column for part in parts for column in part.reshape(len(part), -1).T]
+        if self._domain:
+            from crystalssl.inspection import domain
 
-                frame = domain(self.model, graphs)
-                columns += [frame[name].to_numpy() for name in self._domain]
-        self._outside.add(graphs, cell_features(graphs))
+            frame = domain(self.model, graphs)
+            columns += [frame[name].to_numpy() for name in self._domain]
         return columns
 
     def finish(self) -> None:

@@ -26,6 +26,8 @@ class NetworkEnsemble(CrystalEstimator):
     elements_: np.ndarray
     target_: Any
     _record: TrainingRecord
+    _gathered: OutsideDomain | None = None
+    """Where several calls gather crystals unlike those of training, for one warning by who set it."""
 
     def _outside_domain(self) -> OutsideDomain:
         """Return what looks for crystals unlike those of training; files of earlier versions know less of these."""
@@ -46,7 +48,7 @@ class NetworkEnsemble(CrystalEstimator):
         device = resolve_device(self.device)
         items, n_items = self._items(X)
         sizes = []
-        outside = self._outside_domain()
+        outside = self._gathered or self._outside_domain()
 
         def parts() -> Iterator[np.ndarray]:
             for graphs, indices in self._chunks(items, n_items, self.net_.module_.encoder.recipe, "predicting"):
@@ -67,7 +69,8 @@ class NetworkEnsemble(CrystalEstimator):
             return np.column_stack([predicted, self._record.surroundings[member].distances(vectors)])
 
         outputs = join(parts(), n_items)
-        outside.warn(stacklevel=5)
+        if outside is not self._gathered:
+            outside.warn(stacklevel=5)
         outputs, distances = np.split(outputs, [self.target_.n_outputs_], axis=2)
         scales = getattr(self, "_scales", [self.target_])  # files of earlier versions have one
         learnt = [scales[k % len(scales)].unscale(output) for k, output in enumerate(outputs.swapaxes(0, 1))]

@@ -290,3 +290,21 @@ def test_warnings_are_one_line(run, labelled, cifs, salt, monkeypatch):
     lines = run("predict", "narrow", *(f"rare{number}.cif" for number in range(3)), "-o", "out.csv").stderr.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Warning: 3 of 3 crystals hold elements that no training label has seen, Og")
+
+
+def test_crystals_unlike_those_of_training_are_told_once_for_all_parts(labelled, tiny, recwarn):
+    from crystalssl import CrystalGraphTransformer
+    from crystalssl.cli._applying import load_predictor
+    from crystalssl.exceptions import OutsideDomainWarning
+
+    ordinary = labelled[0][:3]
+    blown_up = [crystal.copy().scale_lattice(50 * crystal.volume) for crystal in ordinary]
+    predictor = load_predictor(str(tiny / "model"), "cpu")
+    for part in (ordinary, blown_up, blown_up):
+        predictor(CrystalGraphTransformer("cgcnn").transform(part))
+    assert not [warning for warning in recwarn if issubclass(warning.category, OutsideDomainWarning)]
+    with pytest.warns(OutsideDomainWarning, match=r"6 of 9 have cells unlike all of training, item [3-8] the most"):
+        predictor.finish()
+    # A model that nobody gathers for warns at every call.
+    with pytest.warns(OutsideDomainWarning, match="3 of 3"):
+        crystalssl.load(tiny / "model").predict(blown_up)
