@@ -263,6 +263,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Returns
         -------
         ndarray of shape (n_crystals, n_features_out), float32
+            The pooled vectors. Behind them stand, in units of their deviation over the corpus, the properties that the
+            encoder has learnt to predict, if any: those of the labels of "joint", and the logarithm of the volume per
+            atom.
 
         Raises
         ------
