@@ -109,7 +109,10 @@ def test_what_matters_moves_the_prediction_more_than_what_is_drawn(trained, know
         with FirstVectors(batch.z, vectors), torch.no_grad():
             return float((module(batch)[:, 0] - before).abs().mean())
 
-    assert change(lambda x: x.nlargest(1)) > 1.1 * change(lambda x: x.sample(1, random_state=0))
+    # Of two elements a draw takes the more important one half of the time, so that one draw says little.
+    drawn = np.mean([change(lambda x, seed=seed: x.sample(1, random_state=seed)) for seed in range(8)])
+    assert change(lambda x: x.nlargest(1)) > 1.2 * drawn
+    assert drawn > 1.2 * change(lambda x: x.nsmallest(1))
 
 
 def test_supercells_and_symmetry(trained, known):
