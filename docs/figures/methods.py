@@ -171,11 +171,15 @@ def byol(ax: Axes) -> None:
 
 def joint(ax: Axes) -> None:
     crystal(ax, 0.8, 2, title="a crystal")
-    arrow(ax, (1.5, 2), (2.6, 2), "displaced,\nstrained")
+    arrow(ax, (1.5, 2), (2.6, 2), "displaced,\nor a layer of it")
     crystal(ax, 3.3, 2, noise=0.2, seed=4, title="a frame")
     arrow(ax, (4.0, 2), (4.9, 2))
     box(ax, 5.6, 2, "encoder")
-    goals = {3.4: "formation energy, band gap, volume", 2.5: "energy of a potential", 0.7: "forces and virial"}
+    goals = {
+        3.4: "of the database: formation energy, band gap",
+        2.5: "of a potential: energy, frequency, moduli, exfoliation",
+        0.7: "forces and virial",
+    }
     for y, text in goals.items():
         arrow(ax, (6.3, 2), (7.2, y))
         ax.text(7.3, y, text, va="center", fontsize=9, color=ACCENT if y < 2 else DARK)
