@@ -8,12 +8,18 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs
+from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._given import as_graphs
+from crystalssl.graphs._structures import crystal_arrays
+
 __all__ = [
     "Known",
     "check_fitted",
     "check_numbers",
     "check_pair",
     "check_std",
+    "crystals_of",
     "elements_of_each",
     "known_of",
     "last_step",
@@ -149,15 +155,18 @@ def _column_of(target: str | int | None, names: list[str]) -> int:
     raise ValueError(f"{said}; set target to one of {', '.join(map(repr, names))}")
 
 
+def crystals_of(X: Any) -> list[CrystalArrays]:
+    """Return atomic numbers, positions and lattice of each crystal."""
+    X = as_graphs(X)
+    if isinstance(X, CrystalCorpus):
+        X = X.to_graphs()
+    if not isinstance(X, CrystalGraphs):
+        return [crystal_arrays(item, index) for index, item in enumerate(X)]
+    ends = X.atom_offsets[1:-1]
+    atoms, positions = np.split(X.atomic_numbers, ends), np.split(X.positions, ends)
+    return [CrystalArrays(*arrays) for arrays in zip(atoms, positions, X.lattice, strict=True)]
+
+
 def elements_of_each(X: Any) -> list[np.ndarray]:
     """Return the atomic numbers that each crystal holds."""
-    from crystalssl.graphs import CrystalGraphs
-    from crystalssl.graphs._given import as_graphs
-    from crystalssl.graphs._structures import crystal_arrays
-
-    X = as_graphs(X)
-    if isinstance(X, CrystalGraphs):
-        atoms = np.split(X.atomic_numbers, X.atom_offsets[1:-1])
-    else:
-        atoms = [crystal_arrays(item, index).atomic_numbers for index, item in enumerate(X)]
-    return [np.unique(numbers) for numbers in atoms]
+    return [np.unique(crystal.atomic_numbers) for crystal in crystals_of(X)]

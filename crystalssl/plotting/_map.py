@@ -6,13 +6,15 @@ import base64
 import html
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from crystalssl import _files
+from crystalssl.plotting._arguments import crystals_of
 
 __all__ = ["write_map"]
 
@@ -74,7 +76,7 @@ def write_map(
     >>> points = EmbeddingDisplay.from_estimator(PretrainedCrystalEmbedder().fit(X), X).points  # doctest: +SKIP
     >>> write_map("map.html", X, points, columns={"density (g/cm³)": y})  # doctest: +SKIP
     """
-    crystals = _arrays_of(X)
+    crystals = crystals_of(X)
     n = len(crystals)
     points = np.asarray(points, dtype=float)
     if points.shape != (n, 2):
@@ -101,22 +103,7 @@ def write_map(
     }
     pieces = (_PAGE / "map.html").read_text(encoding="utf-8").split("%%")
     page = "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
-    _replace(Path(path), page)
-
-
-def _arrays_of(X: Any) -> list[Any]:
-    """Return atomic numbers, positions and lattice of each crystal."""
-    from crystalssl.graphs import CrystalGraphs
-    from crystalssl.graphs._arrays import CrystalArrays
-    from crystalssl.graphs._given import as_graphs
-    from crystalssl.graphs._structures import crystal_arrays
-
-    X = as_graphs(X)
-    if not isinstance(X, CrystalGraphs):
-        return [crystal_arrays(item, index) for index, item in enumerate(X)]
-    ends = X.atom_offsets[1:-1]
-    atoms, positions = np.split(X.atomic_numbers, ends), np.split(X.positions, ends)
-    return [CrystalArrays(*arrays) for arrays in zip(atoms, positions, X.lattice, strict=True)]
+    _files.write_atomically(Path(path), page.encode())
 
 
 def _packed_crystals(crystals: list[Any]) -> dict[str, Any]:
@@ -168,14 +155,3 @@ def _in_a_square(points: np.ndarray) -> np.ndarray:
 
 def _packed(values: Any, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file, which takes its place when all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

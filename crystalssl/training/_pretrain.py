@@ -157,11 +157,9 @@ def pretrain(
     }
     run = corpus = ""
     if checkpoint is not None or job().size > 1:
-        content: Any = graphs
-        if isinstance(graphs, CrystalCorpus):  # told by its content, not by its path
-            content, corpus = graphs.key, graphs.fingerprint
-        else:
-            corpus = joblib.hash(graphs)
+        # A corpus is told by its content, not by its path.
+        corpus = graphs.fingerprint if isinstance(graphs, CrystalCorpus) else joblib.hash(graphs)
+        content = graphs.key if isinstance(graphs, CrystalCorpus) else corpus
         run = joblib.hash([content, y, key, *settings.values(), validation_fraction, seed])
     with training_together(run) as ranks:
         net = fit_network(

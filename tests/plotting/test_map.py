@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystalssl import CrystalGraphTransformer
+from crystalssl import CrystalCorpus, CrystalGraphTransformer
+from crystalssl.io import write_corpus
 from crystalssl.plotting import write_map
 
 HALITE = [[0, 0, 0], [0.5, 0.5, 0.5]]
@@ -81,6 +82,16 @@ def test_graphs_give_the_same_page(written, salts, tmp_path):
     graphs = CrystalGraphTransformer("cgcnn").transform(salts)
     write_map(tmp_path / "map.html", graphs, POINTS, columns={"energy (eV)": ENERGY, "kind": KINDS}, ids=IDS)
     assert data_of(tmp_path / "map.html") == data_of(written)
+
+
+def test_a_corpus_gives_the_same_page(written, salts, tmp_path):
+    write_corpus(salts, tmp_path / "corpus", shard_size=4, verbose=0)
+    columns = {"energy (eV)": ENERGY, "kind": KINDS}
+    for source in (tmp_path / "corpus", CrystalCorpus.load(tmp_path / "corpus")):
+        write_map(tmp_path / "map.html", source, POINTS, columns=columns, ids=IDS)
+        found, expected = data_of(tmp_path / "map.html"), data_of(written)
+        assert found["formulas"] == expected["formulas"]
+        assert found["sizes"] == expected["sizes"]
 
 
 def test_points_alone(salts, tmp_path):
