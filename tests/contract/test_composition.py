@@ -151,7 +151,7 @@ def test_frozen_estimators(regressor, embedder, X, graphs, numbers):
     assert frozen.fit(X[:3], numbers[:3]).predict(graphs).tobytes() == fitted.predict(graphs).tobytes()
     assert clone(frozen).predict(X[:3]).shape == (3,)
     predicted = cross_val_predict(frozen, X, numbers, cv=3)
-    np.testing.assert_allclose(predicted, fitted.predict(X), rtol=1e-5)
+    np.testing.assert_allclose(predicted, fitted.predict(X), rtol=1e-5, atol=1e-5)
     probe = make_pipeline(FrozenEstimator(embedder.fit(X)), Ridge()).fit(X, numbers)
     assert probe.predict(X).shape == (24,)
     regressor.set_params(pretrain=FrozenEstimator(embedder)).fit(graphs, numbers)
@@ -299,7 +299,7 @@ def test_bagging(regressor, X, graphs, numbers, form):
         clone(member).fit(graphs, numbers, sample_weight=np.bincount(rows, minlength=24)).predict(graphs)
         for member, rows in zip(model[-1].estimators_, model[-1].estimators_samples_, strict=True)
     ]
-    np.testing.assert_allclose(predicted, np.mean(members, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(predicted, np.mean(members, axis=0), rtol=1e-5, atol=1e-5)
 
 
 def test_bagging_and_boosting_of_the_rest(classifier, regressor, graphs, numbers, words):

@@ -152,7 +152,7 @@ def test_file_of_an_earlier_version(path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         predicted = model.predict(stored_crystals())
-    np.testing.assert_allclose(predicted, expected["predictions"], rtol=1e-5)
+    np.testing.assert_allclose(predicted, expected["predictions"], rtol=1e-4)  # what other machines are promised
     # It can be trained further and anew. Names that have changed since warn.
     X = stored_crystals() * 2
     with warnings.catch_warnings():

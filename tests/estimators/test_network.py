@@ -36,7 +36,7 @@ def test_infer_goes_over_the_rows_of_a_data_set(network, graphs):
     assert everything.shape == (len(graphs), 2)
     rows = np.array([7, 3, 20])
     some = infer(module, CrystalDataset(graphs, indices=rows), "cpu", "highest")
-    np.testing.assert_allclose(some, everything[rows], rtol=1e-5)
+    np.testing.assert_allclose(some, everything[rows], rtol=1e-5, atol=1e-6)  # other batches, other rounding
     vectors = infer(module.encoder, CrystalDataset(graphs), "cpu", "highest")
     assert vectors.shape == (len(graphs), module.encoder.graph_dim)
 
