@@ -51,7 +51,7 @@ def atom_contributions(model: Any, X: Any, n_steps: int = 32) -> Bunch:
     Parameters
     ----------
     model : CrystalSSLRegressor, CrystalSSLClassifier or Pipeline
-        The fitted model, or a Pipeline that ends in it.
+        The fitted model, or a Pipeline or search that ends in it.
     X : sequence or iterator of crystals, or CrystalGraphs
         As for `predict`; with a Pipeline, as for that.
     n_steps : int, default=32

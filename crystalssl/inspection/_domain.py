@@ -26,7 +26,7 @@ def domain(model: Any, X: Any) -> Any:
     Parameters
     ----------
     model : CrystalSSLRegressor, CrystalSSLClassifier or Pipeline
-        The fitted model, or a Pipeline that ends in it.
+        The fitted model, or a Pipeline or search that ends in it.
     X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
         As for `predict`; with a Pipeline, as for that.
 

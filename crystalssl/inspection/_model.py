@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from crystalssl._steps import split
 from crystalssl.estimators._base import check_known_elements
 from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._network import infer
@@ -22,15 +22,12 @@ __all__ = ["chunks_of", "record_of", "unwrap", "vectors_of"]
 
 
 def unwrap(model: Any, X: Any) -> tuple[FinetunedEstimator, Any]:
-    """Return a fitted estimator, the last step of a Pipeline, and X as the steps before make it."""
-    steps: list[Any] = []
-    while isinstance(model, Pipeline):
-        *before, (_, model) = model.steps
-        steps += [step for _, step in before if step not in (None, "passthrough")]
+    """Return a fitted estimator, the last step of a Pipeline or search, and X as the steps before make it."""
+    steps, model = split(model)
     if not isinstance(model, FinetunedEstimator):
         raise TypeError(
             f"{type(model).__name__} is none of the estimators that can be looked into; give a CrystalSSLRegressor, a "
-            "CrystalSSLClassifier, or a Pipeline that ends in one"
+            "CrystalSSLClassifier, or a Pipeline or fitted search that ends in one"
         )
     check_is_fitted(model)
     for step in steps:

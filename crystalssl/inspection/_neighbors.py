@@ -19,7 +19,7 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
     Parameters
     ----------
     model : CrystalSSLRegressor, CrystalSSLClassifier or Pipeline
-        The fitted model, or a Pipeline that ends in it.
+        The fitted model, or a Pipeline or search that ends in it.
     X : sequence or iterator of crystals, CrystalGraphs, or CrystalCorpus
         As for `predict`; with a Pipeline, as for that.
     k : int, default=5

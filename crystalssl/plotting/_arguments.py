@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from crystalssl._steps import split
 from crystalssl.graphs import CrystalCorpus, CrystalGraphs
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._given import as_graphs
@@ -23,7 +23,7 @@ __all__ = [
     "elements_of_each",
     "known_of",
     "last_step",
-    "split",
+    "target_of",
 ]
 
 
@@ -62,19 +62,6 @@ def check_std(y_std: Any, n: int) -> np.ndarray:
     if (y_std < 0).any():
         raise ValueError(f"y_std is negative, {y_std.min():.3g} at position {int(y_std.argmin())}")
     return y_std
-
-
-def split(estimator: Any) -> tuple[list[Any], Any]:
-    """Return the steps before the last one of a Pipeline or search, and that; of any other estimator itself."""
-    steps: list[Any] = []
-    while True:
-        if hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif isinstance(estimator, Pipeline):
-            *before, (_, estimator) = estimator.steps
-            steps += [step for _, step in before if step not in (None, "passthrough")]
-        else:
-            return steps, estimator
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
@@ -128,15 +115,21 @@ def known_of(estimator: Any, y: Any, target: str | int | None) -> Known:
     values = _two_axes(y)
     last = split(estimator)[1]
     names = list(getattr(last, "target_names_", ["y"] if values.shape[1] == 1 else map(str, range(values.shape[1]))))
-    units = getattr(last, "target_units_", None) or [None] * len(names)
     if len(names) != values.shape[1]:
         raise ValueError(f"y has {values.shape[1]} targets, the estimator {len(names)}: {', '.join(names)}")
-    column = _column_of(target, names)
+    column, name, unit = target_of(last, names, target)
     rows = np.flatnonzero(~np.isnan(values[:, column]))
     if not len(rows):
         raise ValueError(f"of the target {names[column]!r} no value is known")
-    name = "" if names[column] == "y" else names[column]
-    return Known(name, units[column] or "", values[rows, column], rows, column, values.shape)
+    return Known(name, unit, values[rows, column], rows, column, values.shape)
+
+
+def target_of(last: Any, names: list[Any], target: Any) -> tuple[int, str, str]:
+    """Return the number of a target of an estimator, its name, empty if it has none of its own, and its unit."""
+    column = _column_of(target, names)
+    name = names[column]
+    units = dict(zip(getattr(last, "target_names_", []), getattr(last, "target_units_", []), strict=True))
+    return column, "" if name == "y" else str(name), units.get(name) or ""
 
 
 def _two_axes(values: Any) -> np.ndarray:
@@ -144,13 +137,13 @@ def _two_axes(values: Any) -> np.ndarray:
     return numbers.reshape(len(numbers), -1) if numbers.ndim == 1 else numbers
 
 
-def _column_of(target: str | int | None, names: list[str]) -> int:
+def _column_of(target: Any, names: list[Any]) -> int:
     if target is None and len(names) == 1:
         return 0
+    if target in names:  # before numbers of columns, for classes may be numbers themselves
+        return names.index(target)
     if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(names):
         return target
-    if target in names:
-        return names.index(str(target))
     said = "there are several targets" if target is None else f"there is no target {target!r}"
     raise ValueError(f"{said}; set target to one of {', '.join(map(repr, names))}")
 

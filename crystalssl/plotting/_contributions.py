@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.plotting._arguments import check_numbers
+from crystalssl._steps import split
+from crystalssl.plotting._arguments import check_fitted, check_numbers, target_of
 from crystalssl.plotting._axes import axes_or_new, with_unit
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LETTER = 0.2  # Å, about half the size of one
 class AtomContributionsDisplay:
     """A crystal seen from a side, its atoms coloured by a number each, such as their parts in a prediction.
 
-    Made by :meth:`from_values`, which takes any numbers.
+    Made by :meth:`from_estimator`, or by :meth:`from_values`, which takes any numbers.
 
     Parameters
     ----------
@@ -67,6 +68,68 @@ class AtomContributionsDisplay:
     ):
         self.atomic_numbers, self.positions, self.lattice = atomic_numbers, positions, lattice
         self.values, self.label, self.unit = values, label, unit
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        crystal: Any,
+        *,
+        target: Any = None,
+        n_steps: int = 32,
+        view: tuple[float, float] = (25.0, 15.0),
+        ax: Axes | None = None,
+    ) -> AtomContributionsDisplay:
+        """Draw what each atom adds to a prediction.
+
+        Parameters
+        ----------
+        estimator : CrystalSSLRegressor, CrystalSSLClassifier or Pipeline
+            Fitted; also a fitted search.
+        crystal : pymatgen Structure, ASE Atoms, path, or whatever the estimator takes as an item of X
+            The crystal.
+        target : str, int, class or None, default=None
+            Which target, by its name or its number, or which class; None where there is one.
+        n_steps : int, default=32
+            Of :func:`crystalssl.inspection.atom_contributions`, which says what is drawn.
+        view : tuple of two floats, default=(25.0, 15.0)
+            As for :meth:`from_values`.
+        ax : matplotlib.axes.Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        AtomContributionsDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        InvalidStructureError
+            If the crystal is none, or holds an element that neither pretraining nor training has seen.
+        ValueError
+            If there is no such target, or there are several and none is named.
+
+        Examples
+        --------
+        >>> import matplotlib
+        >>> matplotlib.use("Agg")
+        >>> from crystalssl import CrystalSSLRegressor
+        >>> from crystalssl.datasets import load_prototypes
+        >>> from crystalssl.plotting import AtomContributionsDisplay
+        >>> X, y = load_prototypes(return_X_y=True)
+        >>> model = CrystalSSLRegressor(max_epochs=1, random_state=0).fit(X[:50], y[:50])
+        >>> display = AtomContributionsDisplay.from_estimator(model, X[0])
+        >>> len(display.values) == len(X[0])
+        True
+        """
+        check_fitted(estimator)
+        from crystalssl.inspection import atom_contributions
+
+        atoms = atom_contributions(estimator, [crystal], n_steps).atoms
+        column, name, unit = target_of(split(estimator)[1], list(atoms.columns), target)
+        label = f"contribution to {name}" if name else "contribution"
+        return cls.from_values(crystal, atoms.iloc[:, column], label=label, unit=unit, view=view, ax=ax)
 
     @classmethod
     def from_values(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
+from crystalssl._steps import split
 from crystalssl._suggestions import did_you_mean
-from crystalssl.plotting._arguments import check_fitted, split
+from crystalssl.plotting._arguments import check_fitted
 from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def vectors_of(estimator: Any, X: Any) -> np.ndarray:
         from crystalssl.inspection import _model
         from crystalssl.training import CrystalDataset
 
-        model, X = _model.unwrap(Pipeline([*((str(i), step) for i, step in enumerate(steps)), ("last", last)]), X)
+        model, X = _model.unwrap(estimator, X)
         return np.concatenate(
             [
                 _model.vectors_of(model, 0, CrystalDataset(graphs), indices)

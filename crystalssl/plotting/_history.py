@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from crystalssl.plotting._arguments import split
+from crystalssl._steps import split
 from crystalssl.plotting._display import Display
 
 if TYPE_CHECKING:

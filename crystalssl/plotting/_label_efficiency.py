@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.plotting._arguments import split
+from crystalssl._steps import split
 from crystalssl.plotting._axes import axes_or_new, with_unit
 from crystalssl.plotting._display import Display
 

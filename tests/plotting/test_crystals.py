@@ -8,14 +8,20 @@ import pytest
 from matplotlib.colors import to_rgba
 from pymatgen.core import Lattice, Structure
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from crystalssl import PretrainedCrystalEmbedder
+from crystalssl import CrystalSSLClassifier, CrystalSSLRegressor, PretrainedCrystalEmbedder
+from crystalssl.datasets import load_prototypes
 from crystalssl.exceptions import InvalidStructureError
+from crystalssl.inspection import atom_contributions
 from crystalssl.plotting import AtomContributionsDisplay, EmbeddingDisplay
 from crystalssl.plotting._embedding import PROJECTIONS, project, vectors_of
+
+from .conftest import TINY
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 5)) * [3, 2, 1, 1, 1]
 
@@ -155,6 +161,40 @@ def test_the_nearest_atom_is_drawn_last():
 def test_values_that_do_not_fit_the_crystal(rutile, values, message):
     with pytest.raises(ValueError, match=message):
         AtomContributionsDisplay.from_values(rutile, values)
+
+
+def test_contributions_to_the_prediction_of_a_model(model, crystals):
+    crystal = crystals[0][0]
+    display = AtomContributionsDisplay.from_estimator(model, crystal)
+    found = atom_contributions(model, [crystal]).atoms["density"]
+    np.testing.assert_allclose(display.values, found)
+    assert display.colorbar_.ax.get_ylabel() == "contribution to density (g/cm³)"
+
+
+@pytest.mark.parametrize(("target", "column"), [("minus", 1), (1, 1), ("density", 0)])
+def test_contributions_to_one_of_several_targets(several, target, column):
+    model, crystal = several[0], load_prototypes().data[40]
+    display = AtomContributionsDisplay.from_estimator(model, crystal, target=target)
+    np.testing.assert_allclose(display.values, atom_contributions(model, [crystal]).atoms.iloc[:, column])
+
+
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
+def test_contributions_to_the_probability_of_a_class(crystals):
+    """Classes that are numbers are meant before the number of a column; a search stands for its best estimator."""
+    X, y = crystals[0][:20], crystals[1][:20]
+    model = CrystalSSLClassifier(**TINY).set_params(max_epochs=1)
+    search = GridSearchCV(model, {"head_dim": [8]}, cv=2).fit(X, np.where(y > y.median(), 1, 2))
+    display = AtomContributionsDisplay.from_estimator(search, X[0], target=1)
+    np.testing.assert_allclose(display.values, atom_contributions(search, X[:1]).atoms[1])
+
+
+def test_contributions_of_a_model_that_cannot_be_looked_into(several, crystals):
+    with pytest.raises(NotFittedError):
+        AtomContributionsDisplay.from_estimator(CrystalSSLRegressor(), crystals[0][0])
+    with pytest.raises(TypeError, match="a Pipeline that ends in one; got a list"):
+        AtomContributionsDisplay.from_estimator([1], crystals[0][0])
+    with pytest.raises(ValueError, match="several targets; set target to one of 'density', 'minus'"):
+        AtomContributionsDisplay.from_estimator(several[0], crystals[0][0])
 
 
 def test_contributions_of_what_is_no_crystal():
