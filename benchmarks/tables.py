@@ -19,7 +19,7 @@ from pathlib import Path
 
 from _common import ROOT, make_parser
 from _documents import replace_between
-from _tables import answers, figures, folds, gains, methods, others, speed
+from _tables import answers, figures, folds, gains, methods, others, speed, trust
 from _tables.rows import ResultFiles
 
 MARKER = re.compile(r"<!-- (table: ([\w -]+)) -->")
@@ -43,6 +43,10 @@ TABLES: dict[str, Callable[[ResultFiles], str]] = {
     "probes": others.probes,
     "sigma": others.sigma,
     "pretraining": others.pretraining,
+    "intervals": trust.intervals,
+    "interval models": trust.models,
+    "domain errors": trust.domain_errors,
+    "domain kinds": trust.domain_kinds,
     **{f"ablation {name}": lambda files, name=name: others.ablation(files, name) for name in others.FIRST},
     **{f"method {name}": lambda files, name=name: methods.of_method(files, name) for name in methods.bundled()},
 }

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, PercentFormatter
 from PIL import Image
 from study import PARTS, SETS
 
-from _tables import gains
+from _tables import gains, trust
 from _tables.rows import ResultFiles
 from crystalssl.plotting import LabelEfficiencyDisplay
 
@@ -77,8 +77,46 @@ def _draw_mean(frame: pd.DataFrame, ax: pyplot.Axes) -> None:
     ax.set(title="mean of the seven sets (dots: seeds)", xlabel="labelled crystals")
 
 
+def trust_data(files: ResultFiles) -> pd.DataFrame:
+    """Return what intervals hold, and how errors grow with the distance from training, means over the seeds."""
+    held = trust.interval_rows(files)
+    held = held[held.model.isin([trust.OURS, "spread"])]
+    growing = trust.domain_rows(files)
+    growing = growing[growing.kind == "held-out"]
+    what = ["task", "size", "weights", "version"]
+    means = [
+        held.groupby(["model", *what], as_index=False)[trust.COVERED].mean(),
+        growing.groupby(what, as_index=False)[trust.FIFTHS].mean(),
+    ]
+    return pd.concat(means)
+
+
+def draw_trust(frame: pd.DataFrame) -> Figure:
+    """Draw observed against stated coverage, and the error by distance, a line for each set and size."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    stated = [int(name.rpartition("_")[2]) for name in trust.COVERED]
+    left.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1)
+    for model, color, label in (("spread", "C0", "deviation between networks"), (trust.OURS, "C1", "predict_interval")):
+        rows = frame[frame.model == model]
+        left.plot(stated, 100 * rows[trust.COVERED].to_numpy().T, color=color, marker="o", markersize=3, alpha=0.7)
+        left.plot([], [], color=color, marker="o", label=label)
+    left.set(xlabel="stated coverage (%)", ylabel="crystals inside (%)", xlim=(40, 100), ylim=(0, 100))
+    left.legend(loc="lower right")
+    rows = frame[frame.model.isna()]
+    for task, part in rows.groupby("task", sort=False):
+        for number, values in enumerate(part[trust.FIFTHS].to_numpy()):
+            right.plot(range(1, 6), values, color=f"C{trust.SETS.index(task)}", marker="o", markersize=3,
+                       label=task if number == 0 else None)  # fmt: skip
+    right.axhline(1, color="0.6", linestyle="--", linewidth=1)
+    right.set(xlabel="fifth of the test crystals by distance from training", ylabel="error, mean of all = 1")
+    right.set(xticks=range(1, 6), ylim=(0, None))
+    right.legend(fontsize="small")
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[[ResultFiles], pd.DataFrame], Callable[[pd.DataFrame], Figure]]] = {
     "label_efficiency.png": (label_efficiency_data, draw_label_efficiency),
+    "trust.png": (trust_data, draw_trust),
 }
 
 

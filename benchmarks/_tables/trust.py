@@ -1,0 +1,152 @@
+"""What benchmarks/uncertainty.py has found of intervals and of the domain."""
+
+from __future__ import annotations
+
+import pandas as pd
+from _common import markdown
+from _domain import ERRORS, KINDS
+from uncertainty import COVERAGES, SETS
+
+from _tables.rows import SHORT, ResultFiles
+
+OURS = "cross-validated"
+SAID = {
+    OURS: "**cross-validated ensemble**",
+    "spread": "the same networks, deviation between them",
+    "forest": "quantile forest on vectors of the encoder",
+    "gaussian process": "Gaussian process on vectors of the encoder",
+    "mapie": "MAPIE around a single network",
+}
+COVERED = [f"covered_{coverage}" for coverage in COVERAGES]
+FIFTHS = [f"error_fifth_{k}" for k in range(1, 6)]
+FIGURES = [*COVERED, "mae", "width_90", "nll", "crps", "rank_correlation", "error_of_sure_half"]
+
+
+def interval_rows(files: ResultFiles) -> pd.DataFrame:
+    """Return the rows of the newest weights with the defaults."""
+    return _newest(files, "uncertainty", FIGURES)
+
+
+def domain_rows(files: ResultFiles) -> pd.DataFrame:
+    """Return the rows of the newest weights with the defaults."""
+    return _newest(files, "domain", ["flagged", "warned", *ERRORS])
+
+
+def _newest(files: ResultFiles, name: str, figures: list[str]) -> pd.DataFrame:
+    frame = files.read(name)
+    frame = frame[frame.changes == ""]
+    newest = frame[frame.weights_age == frame.weights_age.max()]
+    newest = newest[newest.age == newest.age.max()]
+    return newest.assign(**{figure: pd.to_numeric(newest[figure]) for figure in figures})
+
+
+def intervals(files: ResultFiles) -> str:
+    """Return what intervals hold, set by set."""
+    frame = interval_rows(files)
+    ours = frame[frame.model == OURS]
+    lines = []
+    for size in ours["size"].unique():
+        for task in SETS:
+            rows = ours[(ours.task == task) & (ours["size"] == size)]
+            if rows.empty:
+                continue
+            mean = rows[FIGURES].mean()
+            covered = [f"{100 * mean[name]:.0f} %" for name in COVERED]
+            unit = f" {rows.unit.iloc[0]}" if rows.unit.iloc[0] else ""
+            lines.append(
+                [task, _labels(size), str(rows.seed.nunique()), *covered, f"{mean.mae:.3g}{unit}",
+                 f"{mean.width_90:.3g}{unit}", f"{mean.rank_correlation:.2f}", f"{mean.error_of_sure_half:.2f}"]
+            )  # fmt: skip
+    header = ["set", "trained on", "seeds", *(f"{c} % intervals hold" for c in COVERAGES), "MAE", "mean width of 90 %"]
+    table = markdown([*header, "rank correlation", "error of the surer half"], lines)
+    return f"{_said(files, ours)}\n\n{table}"
+
+
+def models(files: ResultFiles) -> str:
+    """Return means over the sets and seeds that every model has, beside other ways to make intervals."""
+    frame = interval_rows(files)
+    parts = []
+    for size in frame["size"].unique():
+        rows = frame[frame["size"] == size]
+        names = [name for name in SAID if name in set(rows.model)]
+        cells = rows.groupby(["task", "seed"]).model.nunique()
+        rows = rows.set_index(["task", "seed"]).loc[cells.index[cells == len(names)]]
+        ours = rows[rows.model == OURS]
+        lines = []
+        for name in names:
+            of = rows[rows.model == name]
+            off = [f"{100 * of[column].groupby('task').mean().mean():.0f} %" for column in COVERED]
+            ratios = [(of[column] / ours[column]).mean() for column in ("mae", "width_90", "crps")]
+            lines.append(
+                [SAID[name], *off, *(f"{ratio:.2f}" for ratio in ratios), f"{of.nll.sub(ours.nll).mean():+.2f}",
+                 f"{of.rank_correlation.mean():.2f}", f"{of.error_of_sure_half.mean():.2f}"]
+            )  # fmt: skip
+        header = [_labels(size), *(f"{c} % hold" for c in COVERAGES)]
+        beside = ["MAE", "width of 90 %", "CRPS", "log-likelihood, negative", "rank correlation", "surer half"]
+        seeds = rows.index.get_level_values("seed").nunique()
+        said = f"Means over {rows.index.get_level_values('task').nunique()} sets and {_counted(seeds, 'seed')}"
+        parts.append(f"{said}; error, width and CRPS as ratios to the first row, log-likelihoods as differences:\n\n"
+                     f"{markdown([*header, *beside], lines)}")  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def domain_errors(files: ResultFiles) -> str:
+    """Return how errors of random test crystals grow with their distance from training."""
+    frame = domain_rows(files)
+    held = frame[frame.kind == "held-out"]
+    lines = []
+    for size in held["size"].unique():
+        for task in SETS:
+            rows = held[(held.task == task) & (held["size"] == size)]
+            if len(rows):
+                mean = rows[["flagged", *ERRORS]].mean()
+                fifths = [f"{mean[name]:.2f}" for name in FIFTHS]
+                flagged = f"{100 * mean.flagged:.0f} %"
+                lines.append([task, _labels(size), *fifths, flagged, f"{mean.error_ratio:.1f}"])
+    header = [
+        "set",
+        "trained on",
+        "nearest fifth",
+        "second",
+        "third",
+        "fourth",
+        "farthest",
+        "flagged",
+        "error of flagged",
+    ]
+    return f"{_said(files, held)}\n\n{markdown(header, lines)}"
+
+
+def domain_kinds(files: ResultFiles) -> str:
+    """Return which part of crystals of other kinds is flagged."""
+    frame = domain_rows(files)
+    lines = []
+    for kind in KINDS[1:]:
+        rows = frame[frame.kind == kind]
+        if len(rows):
+            cells = rows.groupby(["task", "size"])[["flagged", "warned"]].mean()
+            lines.append([kind, *(_range(cells[name]) for name in ("flagged", "warned"))])
+    return markdown(["crystals", "`domain` flags", "`predict` warns"], lines)
+
+
+def _range(shares: pd.Series) -> str:
+    low, high = (f"{100 * value:.0f}" for value in (shares.min(), shares.max()))
+    return f"{low} %" if low == high else f"{low}-{high} %"
+
+
+def _labels(size: str) -> str:
+    return f"{size[:-1]} % of the rows" if size.endswith("%") else f"{size} labels"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _said(files: ResultFiles, frame: pd.DataFrame) -> str:
+    seeds = frame.groupby(["task", "size"]).seed.nunique()
+    least, most = seeds.min(), seeds.max()
+    counted = _counted(least, "seed") if least == most else f"{least} to {most} seeds"
+    return (
+        f"*Weights `{frame.weights.iloc[0][:SHORT]}`, version {frame.version.iloc[0]}, {counted}.* "
+        "`python benchmarks/uncertainty.py`"
+    )
