@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError
-from crystalssl.graphs import CrystalGraphs, GraphRecipe, _crystal_graphs
+from crystalssl.graphs import CrystalGraphs, GraphRecipe, _neighbors
 from crystalssl.graphs._structures import crystal_arrays
 
 K = 12
@@ -303,8 +303,8 @@ def test_shell_does_not_hang_on_the_order_of_sites():
 def test_graphs_do_not_hang_on_the_chunks(crystals, recipe, monkeypatch):
     some = crystals[:150]
     expected = build(some, recipe)
-    for size in (1, 7, 1000):
-        monkeypatch.setattr(_crystal_graphs, "CHUNK_SIZE", size)
+    for size in (1, 50, 100_000):
+        monkeypatch.setattr(_neighbors, "CHUNK_ATOMS", size)
         assert_same(build(some, recipe), expected)
 
 
