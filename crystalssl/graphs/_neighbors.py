@@ -18,8 +18,6 @@ __all__ = ["CHUNK_ATOMS", "Edges", "find_edges"]
 CHUNK_ATOMS = 800
 """Atoms that are searched at once: enough to spread numpy's overhead, few enough for what they need to stay in cache."""
 
-_NOWHERE = 1e9  # Å, the distance of pairs that do not exist
-
 
 class Edges(NamedTuple):
     """The edges of a chunk of crystals, sorted by centre, then distance."""
@@ -36,24 +34,25 @@ def _nearest_first(pairs: Pairs, k: int | None, shell: float) -> tuple[Pairs, np
     They are ordered by distance, rounded to 1e-5 Å, neighbour and image: the same on every machine. Centres with about
     as many pairs are the rows of a table: short rows sort ten times faster than one long array.
     """
-    kept = np.zeros_like(pairs.counts)
-    farthest = np.full(len(kept), _NOWHERE)
+    kept = pairs.counts.copy()
+    farthest = np.full(len(kept), np.inf)
+    rounded = np.rint(pairs.distances * 1e5).astype(np.int64)
     tables = []
     exponents = np.frexp(pairs.counts - 1)[1]
     for exponent in np.unique(exponents[pairs.counts > 0]).tolist():
         atoms = np.flatnonzero((exponents == exponent) & (pairs.counts > 0))
         columns = np.arange(1 << exponent)
-        there = columns < pairs.counts[atoms, None]
         starts = pairs.starts[atoms, None]
-        rows = np.where(there, pairs.distances.take(starts + columns, mode="clip"), _NOWHERE)
-        keys = np.rint(rows * 1e5).astype(np.int64) << exponent | columns
+        places = starts + columns
+        left_out = columns >= pairs.counts[atoms, None]
+        keys = rounded.take(places, mode="clip") << exponent | columns
         if k is not None and k <= len(columns):
-            farthest[atoms] = np.partition(rows, k - 1, axis=1)[:, k - 1]
-            beyond = rows > farthest[atoms, None] + shell
-            keys[beyond] = np.iinfo(np.int64).max
-            there &= ~beyond
+            distances = np.where(left_out, np.inf, pairs.distances.take(places, mode="clip"))
+            farthest[atoms] = np.partition(distances, k - 1, axis=1)[:, k - 1]
+            left_out |= distances > farthest[atoms, None] + shell
+            kept[atoms] = len(columns) - left_out.sum(axis=1)
+        keys[left_out] = np.iinfo(np.int64).max
         keys.sort(axis=1)
-        kept[atoms] = there.sum(axis=1)
         tables.append((atoms, starts + (keys & (len(columns) - 1))))
     starts = offsets_of(kept)
     order = np.empty(starts[-1], dtype=np.int64)
@@ -61,10 +60,8 @@ def _nearest_first(pairs: Pairs, k: int | None, shell: float) -> tuple[Pairs, np
         columns = np.arange(table.shape[1])
         there = columns < kept[atoms, None]
         order[(starts[atoms, None] + columns)[there]] = table[there]
-    ordered = pairs._replace(
-        starts=starts[:-1], counts=kept, distances=pairs.distances.take(order), ends=pairs.ends.take(order)
-    )
-    return ordered, farthest
+    columns = (pairs.distances.take(order), pairs.ends.take(order), pairs.neighbors, pairs.images)
+    return Pairs(starts[:-1], kept, *columns), farthest
 
 
 def _keep(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int) -> Pairs:

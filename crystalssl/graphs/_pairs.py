@@ -24,7 +24,7 @@ TOO_FAR = -128
 _ITSELF = 1e-8  # Å
 _TOLERANCE = 1e-8  # Å², which the compiled search adds to the square of the radius
 _MIN_RADIUS = 1.0  # Å; with a smaller one the compiled search has another rule for what lies at the radius
-_MAX_PAIRS = 4e5  # of an atom and an image; with more the compiled search is faster
+_MAX_PAIRS = 1e6  # of an atom and an image; with more the compiled search is faster
 _BLOCK = 50_000  # pairs per matrix product, which stays in cache, and for which OpenBLAS starts no threads
 _FARTHEST = 1e3  # Å from the origin; to there matrix products give squares of distances to within ...
 _ROUNDED = 1e-6  # Å²
@@ -172,8 +172,12 @@ def _all_at_once(crystals: CrystalColumns, radii: np.ndarray, near: _Images) -> 
     end = place - center * width + first.repeat(n_found)
     center += begin.repeat(n_found)
     # The compiled search's distances, by its operations
-    x, y, z = (ends[axis].take(end) - positions[axis].take(center) for axis in range(3))
-    squares = x * x + y * y + z * z
+    squares = np.zeros(len(end))
+    for axis in range(3):
+        difference = ends[axis].take(end)
+        difference -= positions[axis].take(center)
+        difference *= difference
+        squares += difference
     distances = np.sqrt(squares)
     within = squares < (radii * radii + _TOLERANCE).repeat(sizes).take(center)
     within &= (distances > _ITSELF) | (atoms.take(end) != center)
