@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from crystalssl.graphs._arrays import MIN_DISTANCE, CrystalColumns
 from crystalssl.graphs._compiled_search import too_close, too_skewed
-from crystalssl.graphs._pairs import TOO_FAR, Pairs, find_pairs, join_pairs
+from crystalssl.graphs._pairs import TOO_FAR, Pairs, find_pairs
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe
 
 __all__ = ["CHUNK_ATOMS", "Edges", "find_edges"]
 
-CHUNK_ATOMS = 800
+CHUNK_ATOMS = 1000
 """Atoms that are searched at once: enough to spread numpy's overhead, few enough for what they need to stay in cache."""
 
 
@@ -64,35 +63,6 @@ def _nearest_first(pairs: Pairs, k: int | None, shell: float) -> tuple[Pairs, np
     return Pairs(starts[:-1], kept, *columns), farthest
 
 
-def _keep(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int) -> Pairs:
-    """Find the pairs that a recipe keeps, those of each centre behind those of the one before."""
-    sizes, k = np.diff(crystals.offsets), recipe.max_neighbors
-    waiting, radii = np.arange(len(sizes)), np.full(len(sizes), recipe.cutoff)
-    if k is not None:
-        # The radius of the sphere that holds k + 1 atoms at the crystal's mean density, and a margin that spares 98 of
-        # 100 crystals a second search.
-        spheres = (k + 1) * abs(np.linalg.det(crystals.lattice)) / sizes
-        radii = np.minimum(radii, 1.15 * np.cbrt(3 * spheres / (4 * np.pi)) + recipe.shell)
-    parts, some = [], crystals
-    while True:
-        pairs, farthest = _nearest_first(find_pairs(some, radii, waiting + first_index), k, recipe.shell)
-        # The k-th neighbour's whole shell must lie inside the sphere.
-        done = np.maximum.reduceat(farthest, some.offsets[:-1]) <= radii - recipe.shell
-        done |= radii >= recipe.cutoff
-        if not parts and done.all():
-            return pairs
-        rows = np.flatnonzero(done.repeat(sizes[waiting]))
-        atoms = concatenate_ranges(crystals.offsets[waiting[done]], sizes[waiting[done]])
-        parts.append((atoms, pairs._replace(starts=pairs.starts[rows], counts=pairs.counts[rows])))
-        if done.all():
-            break
-        waiting, radii = waiting[~done], np.minimum(recipe.cutoff, 1.3 * radii[~done])
-        some = crystals.take(waiting)
-    pairs = join_pairs(parts, int(crystals.offsets[-1]))
-    rows = concatenate_ranges(pairs.starts, pairs.counts)
-    return pairs._replace(distances=pairs.distances[rows], ends=pairs.ends[rows])
-
-
 def find_edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int = 0) -> Edges:
     """Find the neighbours of every atom of every crystal.
 
@@ -114,25 +84,60 @@ def find_edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int =
     InvalidStructureError
         If two atoms are closer than 0.1 Å, or a cell is so skewed that images do not fit into a byte.
     """
-    # A crystal is in the chunk of its first atom.
-    starts = np.flatnonzero(np.diff(crystals.offsets[:-1] // CHUNK_ATOMS, prepend=-1)).tolist()
-    ends = pairwise([*starts, len(crystals.lattice)])
-    chunks = [_edges(crystals.between(start, stop), recipe, first_index + start) for start, stop in ends]
-    return Edges(*map(np.concatenate, zip(*chunks, strict=True)))
+    sizes, k = np.diff(crystals.offsets), recipe.max_neighbors
+    waiting, radii = np.arange(len(sizes)), np.full(len(sizes), recipe.cutoff)
+    if k is not None:
+        # The radius of the sphere that holds k + 1 atoms at the crystal's mean density, and a margin that spares 98 of
+        # 100 crystals a second search.
+        spheres = (k + 1) * abs(np.linalg.det(crystals.lattice)) / sizes
+        radii = np.minimum(radii, 1.15 * np.cbrt(3 * spheres / (4 * np.pi)) + recipe.shell)
+    starts, counts = np.empty((2, crystals.offsets[-1]), dtype=np.int64)
+    parts: list[Edges] = []
+    n_edges = 0
+    while True:
+        incomplete = []
+        for chunk in _chunks(waiting, sizes):
+            edges, complete = _search(crystals.take(chunk), recipe, radii[chunk], chunk + first_index)
+            atoms = concatenate_ranges(crystals.offsets[chunk], sizes[chunk])
+            starts[atoms], counts[atoms] = n_edges + offsets_of(edges.counts)[:-1], edges.counts
+            n_edges += len(edges.distances)
+            parts.append(edges)
+            incomplete.append(chunk[~complete])
+        waiting = np.concatenate(incomplete)
+        if len(waiting) == 0:
+            break
+        radii[waiting] = np.minimum(recipe.cutoff, 1.3 * radii[waiting])
+    rows = concatenate_ranges(starts, counts)  # without what was incomplete
+    neighbors, images, distances, _ = map(np.concatenate, zip(*parts, strict=True))
+    if len(rows) < n_edges:
+        neighbors, images, distances = neighbors.take(rows), images.take(rows, axis=0), distances.take(rows)
+    return Edges(neighbors, images, distances, counts)
 
 
-def _edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int) -> Edges:
-    pairs = _keep(crystals, recipe, first_index)
+def _chunks(crystals: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Split some crystals; each is in the chunk of its first atom."""
+    first = offsets_of(sizes[crystals])[:-1]
+    return np.split(crystals, np.flatnonzero(np.diff(first // CHUNK_ATOMS)) + 1)
+
+
+def _search(
+    crystals: CrystalColumns, recipe: GraphRecipe, radii: np.ndarray, indices: np.ndarray
+) -> tuple[Edges, np.ndarray]:
+    """Return the edges within some radii, and of which crystals they are all."""
+    pairs, farthest = _nearest_first(find_pairs(crystals, radii, indices), recipe.max_neighbors, recipe.shell)
+    # The k-th neighbour's whole shell must lie inside the sphere.
+    complete = np.maximum.reduceat(farthest, crystals.offsets[:-1]) <= radii - recipe.shell
+    complete |= radii >= recipe.cutoff
     distances, ends = pairs.distances, pairs.ends
     neighbors, images = pairs.neighbors.take(ends), pairs.images.take(ends, axis=0)
     if distances.min(initial=MIN_DISTANCE) < MIN_DISTANCE:
         edge = int(distances.argmin())
         atom, crystal = _center(crystals, pairs.counts, edge)
-        raise too_close(first_index + crystal, (atom, int(neighbors[edge])), float(distances[edge]))
+        raise too_close(int(indices[crystal]), (atom, int(neighbors[edge])), float(distances[edge]))
     if images.min(initial=0) == TOO_FAR:
         edge = int((images == TOO_FAR).any(axis=1).argmax())
-        raise too_skewed(first_index + _center(crystals, pairs.counts, edge)[1])
-    return Edges(neighbors, images, distances.astype(np.float32), pairs.counts)
+        raise too_skewed(int(indices[_center(crystals, pairs.counts, edge)[1]]))
+    return Edges(neighbors, images, distances.astype(np.float32), pairs.counts), complete
 
 
 def _center(crystals: CrystalColumns, counts: np.ndarray, edge: int) -> tuple[int, int]:
