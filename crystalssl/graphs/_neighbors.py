@@ -14,7 +14,7 @@ from crystalssl.graphs._recipe import GraphRecipe
 
 __all__ = ["CHUNK_ATOMS", "Edges", "find_edges"]
 
-CHUNK_ATOMS = 1000
+CHUNK_ATOMS = 2000
 """Atoms that are searched at once: enough to spread numpy's overhead, few enough for what they need to stay in cache."""
 
 
