@@ -56,7 +56,8 @@ def _plain(items: Sequence[Any]) -> CrystalColumns | None:
         sizes = np.array([len(structure.sites) for structure in items])
     except (AttributeError, TypeError, ValueError):  # of another release of pymatgen, disordered, or without sites
         return None
-    lengths, volumes = np.linalg.norm(lattice, axis=2), abs(np.linalg.det(lattice))
+    with np.errstate(all="ignore"):  # NaN and infinity are none of what follows
+        lengths, volumes = np.linalg.norm(lattice, axis=2), abs(np.linalg.det(lattice))
     plain = (
         periodic
         and sizes.min() > 0

@@ -148,7 +148,7 @@ class CrystalGraphs(Sequence):
         Parameters
         ----------
         parts : iterable of CrystalColumns
-            What is read from it while other processes search is read in no time.
+            The first are searched by other processes while the rest is read.
         recipe, n_jobs, first
             As in :meth:`from_arrays`.
 

@@ -1,4 +1,4 @@
-"""Neighbour lists of many crystals at once: of all pairs within a radius those that a recipe keeps, in a fixed order."""
+"""Neighbour lists of many crystals at once: the pairs that a recipe keeps, in an order that is always the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crystalssl.graphs._recipe import GraphRecipe
 __all__ = ["CHUNK_ATOMS", "Edges", "find_edges"]
 
 CHUNK_ATOMS = 2000
-"""Atoms that are searched at once: enough to spread numpy's overhead, few enough for what they need to stay in cache."""
+"""Atoms that are searched at once: enough to spread numpy's overhead, few enough to bound memory."""
 
 
 class Edges(NamedTuple):
@@ -59,8 +59,8 @@ def _nearest_first(pairs: Pairs, k: int | None, shell: float) -> tuple[Pairs, np
         columns = np.arange(table.shape[1])
         there = columns < kept[atoms, None]
         order[(starts[atoms, None] + columns)[there]] = table[there]
-    columns = (pairs.distances.take(order), pairs.ends.take(order), pairs.neighbors, pairs.images)
-    return Pairs(starts[:-1], kept, *columns), farthest
+    ordered = (pairs.distances.take(order), pairs.ends.take(order))
+    return Pairs(starts[:-1], kept, *ordered, pairs.neighbors, pairs.images), farthest
 
 
 def find_edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int = 0) -> Edges:

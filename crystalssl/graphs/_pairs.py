@@ -2,12 +2,13 @@
 
 Most cells are so small that it takes less time to go through all their pairs, a whole chunk of crystals in a few calls
 of numpy, than pymatgen's compiled search needs to set up its boxes. That is left large cells, and odd ones. Both find
-the same pairs, at distances that are equal to the last bit where the processor does not fuse products and sums.
+the same pairs, and distances come from the same operations in the same order, so that they are equal to the last bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ _TOLERANCE = 1e-8  # Å², which the compiled search adds to the square of the r
 _MIN_RADIUS = 1.0  # Å; with a smaller one the compiled search has another rule for what lies at the radius
 _MAX_PAIRS = 1e6  # of an atom and an image; with more the compiled search is faster
 _BLOCK = 50_000  # pairs per matrix product, which stays in cache, and for which OpenBLAS starts no threads
-_FARTHEST = 1e3  # Å from the origin; to there matrix products give squares of distances to within ...
-_ROUNDED = 1e-6  # Å²
+_FARTHEST = 1e3  # Å from the origin, up to which
+_ROUNDED = 1e-6  # Å² is more than matrix products are wrong by
 
 
 class Pairs(NamedTuple):
@@ -139,39 +140,14 @@ def _images_near(crystals: CrystalColumns, radii: np.ndarray) -> tuple[_Images, 
 
 def _all_at_once(crystals: CrystalColumns, radii: np.ndarray, near: _Images) -> Pairs:
     n_atoms, sizes = int(crystals.offsets[-1]), np.diff(crystals.offsets)
-    atoms = np.arange(n_atoms)  # of which the ends are images
-    translations: list[np.ndarray] = []
-    for first, counts in zip(near.first, near.counts.astype(np.int64), strict=True):
-        repeats = counts.take(atoms)
-        steps = concatenate_ranges(first.take(atoms), repeats)
-        translations = [axis.repeat(repeats) for axis in translations] + [steps]
-        atoms = atoms.repeat(repeats)
+    atoms, translations = _translations(near)
     end_offsets = np.searchsorted(atoms, crystals.offsets)
     n_ends = np.diff(end_offsets)
-    ends = np.empty((5, len(atoms)))
+    positions, ends = np.ascontiguousarray(crystals.positions.T), np.empty((3, len(atoms)))
     for axis in range(3):
-        a, b, c = (crystals.lattice[:, row, axis].repeat(n_ends) for row in range(3))
-        i, j, k = translations
-        ends[axis] = i * a + j * b + k * c + near.places[axis].take(atoms)
-    ends[3] = ends[0] * ends[0] + ends[1] * ends[1] + ends[2] * ends[2]
-    ends[4] = 1
-    # |p - e|² = |p|² - 2 p·e + |e|² as a product of matrices
-    x, y, z = positions = np.ascontiguousarray(crystals.positions.T)
-    centers = np.stack([-2 * x, -2 * y, -2 * z, np.ones(n_atoms), x * x + y * y + z * z], axis=1)
-    found, blocks = [], []
-    for i, bound in enumerate((radii * radii + _ROUNDED).tolist()):
-        start, stop, first, last = *crystals.offsets[i : i + 2].tolist(), *end_offsets[i : i + 2].tolist()
-        step = max(1, _BLOCK // (last - first))
-        for begin in range(start, stop, step):
-            squares = centers[begin : min(begin + step, stop)] @ ends[:, first:last]
-            found.append((squares <= bound).ravel().nonzero()[0])
-            blocks.append((begin, first, last - first, len(found[-1])))
-    begin, first, width, n_found = np.array(blocks).T
-    place, width = np.concatenate(found), width.repeat(n_found)
-    center = place // width
-    end = place - center * width + first.repeat(n_found)
-    center += begin.repeat(n_found)
-    # The compiled search's distances, by its operations
+        a, b, c = (crystals.lattice[:, vector, axis].repeat(n_ends) for vector in range(3))
+        ends[axis] = translations[0] * a + translations[1] * b + translations[2] * c + near.places[axis].take(atoms)
+    center, end = _roughly_within(radii, positions, crystals.offsets, ends, end_offsets)
     squares = np.zeros(len(end))
     for axis in range(3):
         difference = ends[axis].take(end)
@@ -188,3 +164,39 @@ def _all_at_once(crystals: CrystalColumns, radii: np.ndarray, near: _Images) -> 
         images[:, axis] = translations[axis] - near.moved[axis].take(atoms)
     neighbors = np.subtract(atoms, crystals.offsets[:-1].repeat(n_ends), dtype=np.int32, casting="unsafe")
     return Pairs(offsets_of(counts)[:-1], counts, distances.take(rows), end.take(rows), neighbors, images)
+
+
+def _translations(near: _Images) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the atom of each image, and its translations along the lattice vectors; in the order of both."""
+    atoms = np.arange(near.counts.shape[1])
+    translations: list[np.ndarray] = []
+    for first, counts in zip(near.first, near.counts.astype(np.int64), strict=True):
+        repeats = counts.take(atoms)
+        steps = concatenate_ranges(first.take(atoms), repeats)
+        translations = [axis.repeat(repeats) for axis in translations] + [steps]
+        atoms = atoms.repeat(repeats)
+    return atoms, translations
+
+
+def _roughly_within(
+    radii: np.ndarray, positions: np.ndarray, offsets: np.ndarray, ends: np.ndarray, end_offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres and ends of the pairs of each crystal that are within its radius, and of few that are not."""
+    x, y, z = positions
+    # |p - e|² = |p|² - 2 p·e + |e|² as a product of matrices
+    left = np.stack([-2 * x, -2 * y, -2 * z, np.ones_like(x), x * x + y * y + z * z], axis=1)
+    right = np.stack([*ends, (ends * ends).sum(axis=0), np.ones_like(ends[0])])
+    found, blocks = [], []
+    bounds = (radii * radii + _ROUNDED).tolist()
+    limits = zip(bounds, pairwise(offsets.tolist()), pairwise(end_offsets.tolist()), strict=True)
+    for bound, (start, stop), (first, last) in limits:
+        step = max(1, _BLOCK // (last - first))
+        for begin in range(start, stop, step):
+            squares = left[begin : min(begin + step, stop)] @ right[:, first:last]
+            found.append((squares <= bound).ravel().nonzero()[0])
+            blocks.append((begin, first, last - first, len(found[-1])))
+    *columns, n_found = np.array(blocks).T
+    begins, firsts, widths = (column.repeat(n_found) for column in columns)
+    places = np.concatenate(found)
+    rows = places // widths
+    return begins + rows, firsts + places - rows * widths
