@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
 from crystalssl.graphs._indexing import rows_of
-from crystalssl.graphs._neighbors import Edges, find_edges
+from crystalssl.graphs._neighbors import find_columns
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe, check_recipe
 from crystalssl.graphs._storage import load_columns, save_columns
@@ -156,41 +155,7 @@ class CrystalGraphs(Sequence):
         -------
         CrystalGraphs
         """
-        from joblib import effective_n_jobs
-
-        read: list[CrystalColumns] = []
-
-        def calls() -> Iterator[tuple[CrystalColumns, GraphRecipe, int]]:
-            start = first
-            for part in parts:
-                read.append(part)
-                yield part, recipe, start
-                start += len(part.lattice)
-
-        waiting = calls()
-        beginning = list(islice(waiting, effective_n_jobs(n_jobs)))
-        if not beginning:
-            raise ValueError("no crystals were given; at least one is needed")
-        chunks: list[Edges]
-        if len(beginning) == 1:  # no more processes than have something to do
-            chunks = [find_edges(*call) for call in chain(beginning, waiting)]
-        else:
-            from crystalssl._workers import map_calls
-
-            chunks = map_calls(find_edges, chain(beginning, waiting), len(beginning))
-        columns = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
-        del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
-        return cls(
-            recipe,
-            atomic_numbers=np.concatenate([part.atomic_numbers for part in read]),
-            positions=np.concatenate([part.positions for part in read]),
-            lattice=np.concatenate([part.lattice for part in read]),
-            neighbors=np.concatenate(columns.pop("neighbors")),
-            images=np.concatenate(columns.pop("images")),
-            distances=np.concatenate(columns.pop("distances")),
-            atom_offsets=offsets_of(np.concatenate([np.diff(part.offsets) for part in read])),
-            edge_offsets=offsets_of(np.concatenate(columns.pop("counts"))),
-        )
+        return cls(recipe, **find_columns(parts, recipe, n_jobs, first))
 
     @classmethod
     def concatenate(cls, parts: Sequence[CrystalGraphs]) -> CrystalGraphs:

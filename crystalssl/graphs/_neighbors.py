@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from crystalssl.graphs._pairs import TOO_FAR, Pairs, find_pairs
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe
 
-__all__ = ["CHUNK_ATOMS", "Edges", "find_edges"]
+__all__ = ["CHUNK_ATOMS", "Edges", "find_columns", "find_edges"]
 
 CHUNK_ATOMS = 2000
 """Atoms that are searched at once: enough to spread numpy's overhead, few enough to bound memory."""
@@ -61,6 +63,46 @@ def _nearest_first(pairs: Pairs, k: int | None, shell: float) -> tuple[Pairs, np
         order[(starts[atoms, None] + columns)[there]] = table[there]
     ordered = (pairs.distances.take(order), pairs.ends.take(order))
     return Pairs(starts[:-1], kept, *ordered, pairs.neighbors, pairs.images), farthest
+
+
+def find_columns(
+    parts: Iterable[CrystalColumns], recipe: GraphRecipe, n_jobs: int | None, first: int
+) -> dict[str, np.ndarray]:
+    """Return the columns of graphs, see :meth:`CrystalGraphs.from_columns`."""
+    from joblib import effective_n_jobs
+
+    read: list[CrystalColumns] = []
+
+    def calls() -> Iterator[tuple[CrystalColumns, GraphRecipe, int]]:
+        start = first
+        for part in parts:
+            read.append(part)
+            yield part, recipe, start
+            start += len(part.lattice)
+
+    waiting = calls()
+    beginning = list(islice(waiting, effective_n_jobs(n_jobs)))
+    if not beginning:
+        raise ValueError("no crystals were given; at least one is needed")
+    chunks: list[Edges]
+    if len(beginning) == 1:  # no more processes than have something to do
+        chunks = [find_edges(*call) for call in chain(beginning, waiting)]
+    else:
+        from crystalssl._workers import map_calls
+
+        chunks = map_calls(find_edges, chain(beginning, waiting), len(beginning))
+    columns = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
+    del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
+    return {
+        "atomic_numbers": np.concatenate([part.atomic_numbers for part in read]),
+        "positions": np.concatenate([part.positions for part in read]),
+        "lattice": np.concatenate([part.lattice for part in read]),
+        "neighbors": np.concatenate(columns.pop("neighbors")),
+        "images": np.concatenate(columns.pop("images")),
+        "distances": np.concatenate(columns.pop("distances")),
+        "atom_offsets": offsets_of(np.concatenate([np.diff(part.offsets) for part in read])),
+        "edge_offsets": offsets_of(np.concatenate(columns.pop("counts"))),
+    }
 
 
 def find_edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int = 0) -> Edges:
