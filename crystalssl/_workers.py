@@ -35,13 +35,14 @@ def map_calls(function: Callable[..., Result], calls: Iterable[tuple], n_jobs: i
     function : callable
         Of a module.
     calls : iterable of tuple
-        Its arguments.
+        Its arguments. The processes begin with the first while the others are still made.
     n_jobs : int
         Number of processes. With a backend other than loky, which is joblib's default, that backend is used as it is.
     """
     backend, _ = get_active_backend()
     if not isinstance(backend, LokyBackend):
-        return Parallel(n_jobs=n_jobs)(delayed(function)(*call) for call in calls)
+        # A list, since joblib reads on in threads of its own, where an error of whoever makes the calls is lost.
+        return Parallel(n_jobs=n_jobs)([delayed(function)(*call) for call in calls])
     executor = _executor(os.getpid(), n_jobs)
     try:
         return list(executor.map(functools.partial(_call, function), calls))

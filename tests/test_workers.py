@@ -12,7 +12,7 @@ from joblib import parallel_config
 from crystalssl._workers import map_calls
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import GraphRecipe
-from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
 from crystalssl.graphs._neighbors import find_edges
 
 
@@ -24,9 +24,9 @@ def test_results_come_in_order_from_other_processes():
 
 
 def test_errors_keep_their_type_and_what_they_know():
-    crystal = CrystalArrays(np.array([11, 17], np.uint8), np.zeros((2, 3)), 5 * np.eye(3))
+    crystals = CrystalColumns.of([CrystalArrays(np.array([11, 17], np.uint8), np.zeros((2, 3)), 5 * np.eye(3))])
     with pytest.raises(InvalidStructureError, match="item 7") as caught:
-        map_calls(find_edges, [([crystal], GraphRecipe(8.0, 12), number) for number in (7, 8)], 2)
+        map_calls(find_edges, [(crystals, GraphRecipe(8.0, 12), number) for number in (7, 8)], 2)
     assert caught.value.index == 7
 
 

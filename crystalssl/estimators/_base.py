@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.encoders import ENCODERS, POOLED_LAYERS, READOUTS, resolve_encoder
 from crystalssl.graphs import RECIPES, CrystalCorpus, CrystalGraphs, GraphRecipe
+from crystalssl.graphs._columns import read_columns
 from crystalssl.graphs._corpus import parts_of
 from crystalssl.graphs._given import as_graphs
-from crystalssl.graphs._structures import check_elements, crystal_arrays
+from crystalssl.graphs._structures import check_elements
 from crystalssl.training._background import in_background
 from crystalssl.training._precision import PRECISIONS
 from crystalssl.training._seeding import MAX_SEED
@@ -111,8 +112,7 @@ class CrystalEstimator(PackageEstimator):
             # Graphs made for another encoder are made anew, so that a grid search can go over encoders behind one
             # CrystalGraphTransformer.
             return X.with_recipe(recipe, n_jobs=self.n_jobs)
-        crystals = [crystal_arrays(item, index) for index, item in enumerate(X, first)]
-        return CrystalGraphs.from_arrays(crystals, recipe, n_jobs=self.n_jobs, first=first)
+        return CrystalGraphs.from_columns(read_columns(X, first), recipe, n_jobs=self.n_jobs, first=first)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
 from crystalssl.graphs._indexing import rows_of
-from crystalssl.graphs._neighbors import Edges, find_edges
+from crystalssl.graphs._neighbors import find_columns
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe, check_recipe
 from crystalssl.graphs._storage import load_columns, save_columns
@@ -18,10 +18,7 @@ from crystalssl.graphs._storage import load_columns, save_columns
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-__all__ = ["CHUNK_SIZE", "CrystalGraphs"]
-
-CHUNK_SIZE = 128
-"""Crystals per call of the neighbour search."""
+__all__ = ["CrystalGraphs"]
 
 _COLUMNS = {
     "atomic_numbers": np.uint8,
@@ -135,34 +132,30 @@ class CrystalGraphs(Sequence):
         -------
         CrystalGraphs
         """
-        from joblib import effective_n_jobs
-
         crystals = list(crystals)
         if not crystals:
             raise ValueError("no crystals were given; at least one is needed")
-        starts = range(0, len(crystals), CHUNK_SIZE)
-        chunks: list[Edges]
-        n_workers = min(effective_n_jobs(n_jobs), len(starts))  # none that gets nothing to do
-        if n_workers == 1:
-            chunks = [find_edges(crystals[s : s + CHUNK_SIZE], recipe, first + s) for s in starts]
-        else:
-            from crystalssl._workers import map_calls
+        columns = CrystalColumns.of(crystals)
+        return cls.from_columns(columns.parts(), recipe, n_jobs=n_jobs, first=first)
 
-            calls = [(crystals[s : s + CHUNK_SIZE], recipe, first + s) for s in starts]
-            chunks = map_calls(find_edges, calls, n_workers)
-        parts = dict(zip(Edges._fields, zip(*chunks, strict=True), strict=True))
-        del chunks  # the parts of a column go as soon as it is joined: most of the memory is in the edges
-        return cls(
-            recipe,
-            atomic_numbers=np.concatenate([c.atomic_numbers for c in crystals]),
-            positions=np.concatenate([c.positions for c in crystals]),
-            lattice=np.stack([c.lattice for c in crystals]),
-            neighbors=np.concatenate(parts.pop("neighbors")),
-            images=np.concatenate(parts.pop("images")),
-            distances=np.concatenate(parts.pop("distances")),
-            atom_offsets=offsets_of(np.array([len(c.positions) for c in crystals])),
-            edge_offsets=offsets_of(np.concatenate(parts.pop("counts"))),
-        )
+    @classmethod
+    def from_columns(
+        cls, parts: Iterable[CrystalColumns], recipe: GraphRecipe, *, n_jobs: int | None = None, first: int = 0
+    ) -> CrystalGraphs:
+        """Find the neighbours of validated crystals that come some hundred at a time.
+
+        Parameters
+        ----------
+        parts : iterable of CrystalColumns
+            The first are searched by other processes while the rest is read.
+        recipe, n_jobs, first
+            As in :meth:`from_arrays`.
+
+        Returns
+        -------
+        CrystalGraphs
+        """
+        return cls(recipe, **find_columns(parts, recipe, n_jobs, first))
 
     @classmethod
     def concatenate(cls, parts: Sequence[CrystalGraphs]) -> CrystalGraphs:
@@ -347,8 +340,8 @@ class CrystalGraphs(Sequence):
         """
         if recipe == self.recipe:
             return self
-        columns = (np.split(column, self.atom_offsets[1:-1]) for column in (self.atomic_numbers, self.positions))
-        return self.from_arrays(map(CrystalArrays, *columns, self.lattice), recipe, n_jobs=n_jobs)
+        columns = CrystalColumns(self.atomic_numbers, self.positions, self.lattice, self.atom_offsets)
+        return self.from_columns(columns.parts(), recipe, n_jobs=n_jobs)
 
     # ------------------------------------------------------------------ disk
 

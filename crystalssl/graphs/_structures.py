@@ -14,9 +14,9 @@ from crystalssl.exceptions import InvalidStructureError, NotACrystalError
 from crystalssl.graphs._arrays import FULL, MAX_LENGTH, MIN_VOLUME, N_ELEMENTS, CrystalArrays
 from crystalssl.graphs._atoms import arrays_of_ase, arrays_of_jarvis
 from crystalssl.graphs._cell import cell_volume
+from crystalssl.graphs._compiled_search import check_distances
 from crystalssl.graphs._dicts import crystal_from_dict, site_species
 from crystalssl.graphs._items import as_items
-from crystalssl.graphs._neighbors import check_distances
 from crystalssl.graphs._reading import read_crystal
 
 if TYPE_CHECKING:

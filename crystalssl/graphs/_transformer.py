@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
-from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
+from crystalssl.graphs._columns import read_columns
 from crystalssl.graphs._corpus import CrystalCorpus
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._given import as_graphs
@@ -139,10 +140,9 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
             items.check_recipe(self.recipe_)
             return items
         if self.on_error == "raise":
-            crystals = [crystal_arrays(item, index) for index, item in enumerate(items)]
+            graphs = CrystalGraphs.from_columns(read_columns(items), self.recipe_, n_jobs=self.n_jobs)
         else:
-            crystals = self._valid(items)
-        graphs = CrystalGraphs.from_arrays(crystals, self.recipe_, n_jobs=self.n_jobs)
+            graphs = CrystalGraphs.from_arrays(self._valid(items), self.recipe_, n_jobs=self.n_jobs)
         if self.verbose:
             print(f"[CrystalGraphTransformer] {graphs}")
         return graphs
@@ -152,7 +152,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         for index, item in enumerate(items):
             try:
                 crystal = crystal_arrays(item, index)
-                find_edges([crystal], self.recipe_, index)
+                find_edges(CrystalColumns.of([crystal]), self.recipe_, index)
                 crystals.append(crystal)
             except InvalidStructureError as error:
                 self.errors_.append((index, str(error)))

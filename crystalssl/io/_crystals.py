@@ -12,9 +12,10 @@ from crystalssl._limits import LIMITS
 from crystalssl._optimade import structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe
-from crystalssl.graphs._arrays import CrystalArrays
+from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
+from crystalssl.graphs._compiled_search import check_distances
 from crystalssl.graphs._files import read_file
-from crystalssl.graphs._neighbors import check_distances, find_edges
+from crystalssl.graphs._neighbors import find_edges
 from crystalssl.graphs._reading import kind_of_name, parse_crystal
 from crystalssl.graphs._structures import read_item
 from crystalssl.graphs._symbols import atomic_number
@@ -100,7 +101,7 @@ def _with_edges(outcome: Outcome, recipe: GraphRecipe) -> Outcome:
     if outcome.arrays is None:
         return outcome
     try:
-        find_edges([outcome.arrays], recipe)
+        find_edges(CrystalColumns.of([outcome.arrays]), recipe)
     except InvalidStructureError as error:
         return _bad(error)
     return outcome

@@ -14,14 +14,14 @@ from crystalssl.exceptions import InvalidStructureError, NotACrystalError, Unsee
 def few_at_a_time(monkeypatch):
     """Seven crystals at a time; a list grows by the number of crystals in every set of graphs that is made."""
     made = []
-    original = CrystalGraphs.from_arrays.__func__
+    original = CrystalGraphs.from_columns.__func__
 
-    def spy(cls, crystals, *args, **kwargs):
-        graphs = original(cls, crystals, *args, **kwargs)
+    def spy(cls, parts, *args, **kwargs):
+        graphs = original(cls, parts, *args, **kwargs)
         made.append(len(graphs))
         return graphs
 
-    monkeypatch.setattr(CrystalGraphs, "from_arrays", classmethod(spy))
+    monkeypatch.setattr(CrystalGraphs, "from_columns", classmethod(spy))
     monkeypatch.setattr(_base, "CRYSTALS_AT_A_TIME", 7)
     return made
 

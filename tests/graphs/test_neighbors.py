@@ -12,7 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError
-from crystalssl.graphs import CrystalGraphs, GraphRecipe, _crystal_graphs
+from crystalssl.graphs import CrystalGraphs, GraphRecipe, _neighbors, _pairs
+from crystalssl.graphs._compiled_search import compiled_search
+from crystalssl.graphs._pairs import find_pairs
 from crystalssl.graphs._structures import crystal_arrays
 
 K = 12
@@ -303,8 +305,8 @@ def test_shell_does_not_hang_on_the_order_of_sites():
 def test_graphs_do_not_hang_on_the_chunks(crystals, recipe, monkeypatch):
     some = crystals[:150]
     expected = build(some, recipe)
-    for size in (1, 7, 1000):
-        monkeypatch.setattr(_crystal_graphs, "CHUNK_SIZE", size)
+    for size in (1, 50, 100_000):
+        monkeypatch.setattr(_neighbors, "CHUNK_ATOMS", size)
         assert_same(build(some, recipe), expected)
 
 
@@ -318,15 +320,89 @@ def test_graphs_do_not_hang_on_their_neighbors_in_the_list(crystals):
     assert_same(CrystalGraphs.concatenate([build([s], NEAREST) for s in some]), build(some, NEAREST))
 
 
+# ---------------------------------------------------------------------- many crystals at once, or one by one
+
+
+RECIPES = [NEAREST, RADIUS, GraphRecipe(8.0, 12, shell=0.2), GraphRecipe(1.0), GraphRecipe(0.9)]
+
+
+def moved(structure, rng):
+    """The crystal, with sites within a few cells of the origin and all distances different."""
+    cells = rng.integers(-1, 2, (len(structure), 3)) + 0.01 * rng.normal(size=(len(structure), 3))
+    return Structure(structure.lattice, structure.species, structure.frac_coords + cells)
+
+
+@pytest.fixture(scope="module")
+def all_kinds(prototypes):
+    """Small and large cells, with sites inside and outside, left-handed, flat, dense, empty and sheared ones."""
+    rng = np.random.default_rng(0)
+    some = prototypes[::12]
+    left = [Structure(s.lattice.matrix[[1, 0, 2]], s.species, s.frac_coords[:, [1, 0, 2]]) for s in some[:4]]
+    layer = Structure(Lattice.from_parameters(2.5, 2.5, 25, 90, 90, 120), ["B"], [[0, 0, 0.5]])
+    argon = Structure(Lattice.cubic(50), ["Ar"], [[0.1, 0.2, 0.3]])
+    sheared = Structure([[4, 0, 0], [80, 4, 0], [0, 0, 4]], ["Na"], [[0.1, 0, 0]])
+    return [*some, layer, *(moved(s, rng) for s in some), argon, *left, sheared, some[3] * (2, 2, 1), some[0]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_all_at_once_as_by_the_compiled_search(all_kinds, recipe, monkeypatch):
+    found = build(all_kinds, recipe)
+    monkeypatch.setattr(_pairs, "_MAX_PAIRS", 0)
+    assert_same(found, build(all_kinds, recipe))
+
+
+def test_compiled_search_is_for_large_and_odd_cells_alone(all_kinds, monkeypatch):
+    sizes = []
+
+    def spy(crystal, *args):
+        sizes.append(len(crystal.positions))
+        return compiled_search(crystal, *args)
+
+    monkeypatch.setattr(_pairs, "compiled_search", spy)
+    build(all_kinds, NEAREST)
+    assert sizes == []
+    monkeypatch.setattr(_pairs, "_MAX_PAIRS", 40_000)
+    build(all_kinds, NEAREST)
+    assert sizes
+    assert min(sizes) > 20
+
+
+@pytest.mark.parametrize("limit", [0, 3000, 1e6])
+@pytest.mark.parametrize("recipe", RECIPES[:3], ids=str)
+def test_crystals_of_a_chunk_are_not_mixed(all_kinds, recipe, limit, monkeypatch):
+    # Some are searched by themselves, some again with a larger radius: all in the middle of the others.
+    alone = CrystalGraphs.concatenate([build([s], recipe) for s in all_kinds])
+    monkeypatch.setattr(_pairs, "_MAX_PAIRS", limit)
+    monkeypatch.setattr(_pairs, "_BLOCK", 100)
+    assert_same(build(all_kinds, recipe), alone)
+
+
+def test_crystals_that_need_a_larger_radius_are_searched_again(all_kinds, monkeypatch):
+    searched = []
+
+    def spy(crystals, radii, indices):
+        searched.append(dict(zip(indices.tolist(), radii.tolist(), strict=True)))
+        return find_pairs(crystals, radii, indices)
+
+    monkeypatch.setattr(_neighbors, "find_pairs", spy)
+    build(all_kinds, NEAREST)
+    first, *others = searched
+    assert list(first) == list(range(len(all_kinds)))
+    assert others
+    for before, after in itertools.pairwise(searched):
+        assert after.keys() < before.keys()
+        assert all(radius == min(8.0, 1.3 * before[index]) for index, radius in after.items())
+
+
 # ---------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize("recipe", [NEAREST, RADIUS], ids=["nearest", "radius"])
-@pytest.mark.parametrize("position", [0, 127, 128, 129])
+@pytest.mark.parametrize("position", [0, 127, 255, 256])
 def test_atoms_too_close_are_named_by_item_and_atom(salt, recipe, position):
     close = salt.copy()
     close.append("Na", [0.01, 0, 0])
-    items = [salt] * 130
+    items = [salt] * 260
     items[position] = close
     with pytest.raises(InvalidStructureError, match=rf"item {position}: atoms 0 and 8 are 0.0569 Å apart") as caught:
         build(items, recipe)
