@@ -13,12 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from crystalssl._parameters import PackageEstimator, Registered
 from crystalssl.exceptions import InvalidStructureError, SkippedStructureWarning
-from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
+from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._columns import read_columns
 from crystalssl.graphs._corpus import CrystalCorpus
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._given import as_graphs
-from crystalssl.graphs._neighbors import find_edges
+from crystalssl.graphs._neighbors import find_errors
 from crystalssl.graphs._recipe import RECIPES
 from crystalssl.graphs._structures import crystal_arrays
 
@@ -148,14 +148,16 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         return graphs
 
     def _valid(self, items: list[Any]) -> list[CrystalArrays]:
-        crystals = []
+        crystals: dict[int, CrystalArrays] = {}
+        errors: dict[int, InvalidStructureError | None] = {}
         for index, item in enumerate(items):
             try:
-                crystal = crystal_arrays(item, index)
-                find_edges(CrystalColumns.of([crystal]), self.recipe_, index)
-                crystals.append(crystal)
+                crystals[index] = crystal_arrays(item, index)
             except InvalidStructureError as error:
-                self.errors_.append((index, str(error)))
+                errors[index] = error
+        indices = list(crystals)
+        errors |= zip(indices, find_errors(list(crystals.values()), self.recipe_, indices), strict=True)
+        self.errors_ = [(index, str(error)) for index, error in sorted(errors.items()) if error is not None]
         if self.errors_:
             warnings.warn(
                 f"{len(self.errors_)} of {len(items)} crystals were skipped, the first because of: "
@@ -163,7 +165,7 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
                 SkippedStructureWarning,
                 stacklevel=3,
             )
-        return crystals
+        return [crystal for index, crystal in crystals.items() if errors[index] is None]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the name of the single output column, which `Pipeline.set_output` asks for.

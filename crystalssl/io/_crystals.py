@@ -12,10 +12,10 @@ from crystalssl._limits import LIMITS
 from crystalssl._optimade import structure_from_record
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe
-from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
+from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._compiled_search import check_distances
 from crystalssl.graphs._files import read_file
-from crystalssl.graphs._neighbors import find_edges
+from crystalssl.graphs._neighbors import find_errors
 from crystalssl.graphs._reading import kind_of_name, parse_crystal
 from crystalssl.graphs._structures import read_item
 from crystalssl.graphs._symbols import atomic_number
@@ -85,7 +85,10 @@ def _examine(
         try:
             graphs = _graphs(outcomes, recipe)
         except InvalidStructureError:  # of one among many; the others are good
-            outcomes = [_with_edges(outcome, recipe) for outcome in outcomes]
+            good = {place: outcome.arrays for place, outcome in enumerate(outcomes) if outcome.arrays is not None}
+            for place, error in zip(good, find_errors([*good.values()], recipe, [0] * len(good)), strict=True):
+                if error is not None:
+                    outcomes[place] = _bad(error)
             graphs = _graphs(outcomes, recipe)
     if limits is not None:  # not all exceptions can be sent on
         outcomes = [outcome._replace(cause=None) for outcome in outcomes]
@@ -95,16 +98,6 @@ def _examine(
 def _graphs(outcomes: list[Outcome], recipe: GraphRecipe) -> CrystalGraphs | None:
     good = [outcome.arrays for outcome in outcomes if outcome.arrays is not None]
     return CrystalGraphs.from_arrays(good, recipe, n_jobs=1) if good else None
-
-
-def _with_edges(outcome: Outcome, recipe: GraphRecipe) -> Outcome:
-    if outcome.arrays is None:
-        return outcome
-    try:
-        find_edges(CrystalColumns.of([outcome.arrays]), recipe)
-    except InvalidStructureError as error:
-        return _bad(error)
-    return outcome
 
 
 def _outcome(item: Any, distances: bool) -> Outcome:

@@ -415,6 +415,15 @@ def test_atoms_in_the_same_place_are_too_close(salt):
         build([salt], NEAREST)
 
 
+@pytest.mark.parametrize("bad", [[], [0], [3, 4, 299], list(range(0, 300, 2)), list(range(300))], ids=len)
+def test_every_bad_crystal_of_many_is_found(salt, bad):
+    twice = Structure(salt.lattice, ["Na", "Na"], [[0, 0, 0], [0, 0, 1e-5]])
+    crystals = [crystal_arrays(twice if i in bad else salt) for i in range(300)]
+    errors = _neighbors.find_errors(crystals, NEAREST, range(10, 310))
+    assert [i for i, error in enumerate(errors) if error is not None] == bad
+    assert all(f"item {10 + i}: atoms 0 and 1" in str(errors[i]) for i in bad)
+
+
 def test_no_crystals_are_an_error():
     with pytest.raises(ValueError, match="no crystals were given"):
         build([], NEAREST)
