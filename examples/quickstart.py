@@ -5,7 +5,7 @@ Few labels, with and without pretraining
 From a list of crystals to predictions with intervals. The crystals come with pymatgen, so nothing is downloaded. Their
 bulk moduli were computed with the universal potential CHGNet (the documentation of ``load_prototypes`` says how).
 
-A network gets the moduli of 25 or 50 crystals and predicts those of the others. It is the same network twice: trained
+A network gets the moduli of 16 or 32 crystals and predicts those of the others. It is the same network twice: trained
 from scratch, and finetuned from the weights that ship with the package. These were pretrained on 15,790 other crystals
 whose atoms are displaced, to predict among others the forces that pull them back, so a gain is to be expected here;
 `results <https://github.com/crystalssl/crystalssl/blob/main/docs/results.md>`_ has sets where it is smaller.
@@ -53,7 +53,7 @@ print(f"{len(X)} crystals, bulk moduli from {y.min():.0f} to {y.max():.0f} GPa, 
 graphs = CrystalGraphTransformer("gatedgcn").fit_transform(X)
 model = CrystalSSLRegressor(pretrain="joint", random_state=0)
 display = LabelEfficiencyDisplay.from_estimator(
-    model, graphs, y, train_sizes=[25, 50], cv=ShuffleSplit(2, train_size=50, random_state=0), unit="GPa"
+    model, graphs, y, train_sizes=[16, 32], cv=ShuffleSplit(2, train_size=32, random_state=0), unit="GPa"
 )
 display.ax_.set(title="Bulk modulus from few labels", ylim=(0, None))
 display.figure_.savefig(figures / "quickstart.png")
@@ -66,7 +66,7 @@ print(f"mean absolute error in GPa\n{errors.round(1)}")
 # --------------------------
 # Each network of a cross-validated ensemble leaves other crystals out. How wrong the networks are on these tells how
 # wide an interval has to be that holds 80 % of the true values.
-X_train, X_test, y_train, y_test = train_test_split(graphs, y, train_size=50, random_state=0)
+X_train, X_test, y_train, y_test = train_test_split(graphs, y, train_size=48, random_state=0)
 model = CrystalSSLRegressor(ensemble="cross-validated", ensemble_size=3, random_state=0).fit(X_train, y_train)
 lower, upper = model.predict_interval(X_test, coverage=0.8)
 print(f"{np.mean((lower <= y_test) & (y_test <= upper)):.0%} of {len(y_test)} true values are in their interval")
