@@ -87,8 +87,8 @@ sites = {
 intersphinx_mapping = {} if quick else {name: (address, None) for name, address in sites.items()}
 intersphinx_timeout = 5
 
-# The tutorials run, each in less than a minute of one core. The others have options, and take longer or want files that are not part of
-# the repository.
+# The tutorials run, each in less than a minute of one core. The others have options, and take longer or want files that
+# are not part of the repository.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
