@@ -56,12 +56,13 @@ docs: $(VENV)/.docs  ## the site in docs/_build/html, with the examples run; wan
 	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 notebooks: $(VENV)/.docs  ## the tutorials among the examples as executed notebooks, in docs/_build/notebooks
-	rm -rf $(NOTEBOOKS)
-	mkdir -p $(NOTEBOOKS)
-	cp $(TUTORIALS:%=examples/%.py) $(NOTEBOOKS)
-	$(VENV)/bin/sphinx_gallery_py2jupyter $(NOTEBOOKS)/*.py
-	rm $(NOTEBOOKS)/*.py
-	OMP_NUM_THREADS=1 $(VENV)/bin/jupyter-execute --inplace $(NOTEBOOKS)/*.ipynb
+	rm -rf $(NOTEBOOKS) $(NOTEBOOKS).part
+	mkdir -p $(NOTEBOOKS).part
+	cp $(TUTORIALS:%=examples/%.py) $(NOTEBOOKS).part
+	$(VENV)/bin/sphinx_gallery_py2jupyter $(NOTEBOOKS).part/*.py
+	rm $(NOTEBOOKS).part/*.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/jupyter-execute --inplace $(NOTEBOOKS).part/*.ipynb
+	mv $(NOTEBOOKS).part $(NOTEBOOKS)
 
 linkcheck: $(VENV)/.docs  ## ask the web for every link of the site
 	CRYSTALSSL_DOCS_QUICK=1 $(PY) -m sphinx --keep-going -b linkcheck docs docs/_build/linkcheck
