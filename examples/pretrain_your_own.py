@@ -37,7 +37,7 @@ figures.mkdir(exist_ok=True)
 # Write the corpus
 # ----------------
 # The source may be a list of Structures, a folder of CIF files, a table or an archive, and larger than memory. Records
-# that cannot be used are listed, not guessed. CGCNN is the smallest of the encoders.
+# that cannot be used are listed, not guessed. CGCNN is the fastest of the encoders.
 crystals, moduli = load_prototypes("bulk_modulus", return_X_y=True)
 write_corpus(crystals, folder / "corpus", encoder="cgcnn", on_error="report", verbose=0)
 corpus = CrystalCorpus.load(folder / "corpus")
