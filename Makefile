@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Where `make oldest` installs the oldest releases that setup.cfg admits.
 OLDEST ?= .venv-oldest
+# What `make notebooks` runs, and where it writes.
+TUTORIALS := quickstart pretrain_your_own screening
+NOTEBOOKS := docs/_build/notebooks
 # Processes of the test run. Each computes on one thread, so this many cores are in use.
 JOBS ?= 2
 # Cases of `make fuzz`.
@@ -18,14 +21,14 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test oldest fuzz lint types tables docs linkcheck release clean
+.PHONY: help demo test oldest fuzz lint types tables docs notebooks linkcheck release clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(STAMP)  ## run examples/quickstart.py
+demo: $(STAMP)  ## run examples/quickstart.py, which draws into examples/figures
 	@echo "examples/quickstart.py: from a list of crystals to predictions, with and without pretraining"
-	$(PY) examples/quickstart.py
+	cd examples && $(abspath $(PY)) quickstart.py
 
 test: lint types  ## lint, types, tests, and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(PYTEST_FLAGS)
@@ -51,6 +54,15 @@ tables: $(STAMP)  ## write the tables and figures of README and docs that benchm
 docs: $(VENV)/.docs  ## the site in docs/_build/html, with the examples run; wants Python 3.11 or newer
 	$(PY) docs/check.py
 	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+notebooks: $(VENV)/.docs  ## the tutorials among the examples as executed notebooks, in docs/_build/notebooks
+	rm -rf $(NOTEBOOKS) $(NOTEBOOKS).part
+	mkdir -p $(NOTEBOOKS).part
+	cp $(TUTORIALS:%=examples/%.py) $(NOTEBOOKS).part
+	$(VENV)/bin/sphinx_gallery_py2jupyter $(NOTEBOOKS).part/*.py
+	rm $(NOTEBOOKS).part/*.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/jupyter-execute --inplace $(NOTEBOOKS).part/*.ipynb
+	mv $(NOTEBOOKS).part $(NOTEBOOKS)
 
 linkcheck: $(VENV)/.docs  ## ask the web for every link of the site
 	CRYSTALSSL_DOCS_QUICK=1 $(PY) -m sphinx --keep-going -b linkcheck docs docs/_build/linkcheck

@@ -17,15 +17,14 @@ the prototypes that come with pymatgen, and few: one random draw differs much fr
 what ten repetitions on larger sets show.
 """
 
+# sphinx_gallery_thumbnail_path = 'figures/active_learning.png'
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -43,7 +42,6 @@ from crystalssl.datasets import fetch_matbench, load_prototypes
 from crystalssl.exceptions import DatasetError
 from crystalssl.plotting import LabelEfficiencyDisplay
 
-matplotlib.use("Agg")
 STRATEGIES = ("random", "least certain", "most informative")
 
 
@@ -114,9 +112,8 @@ def run(strategy, vectors, y, *, log, seed, first=20, step=20, last=200):
 
 
 def main():
-    shared = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or shared)
+    parser.add_argument("--data", type=Path, help="folder of the files (default: that of CRYSTALSSL_DATA)")
     parser.add_argument("--repeats", type=int, default=3, help="runs that differ in the crystals they begin with")
     parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "active_learning.png")
     options = parser.parse_args()

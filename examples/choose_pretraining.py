@@ -14,11 +14,9 @@ file, it predicts the density of the prototypes that come with pymatgen.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib import pyplot
 from sklearn.metrics import mean_absolute_error
@@ -29,13 +27,10 @@ from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor, PretrainedC
 from crystalssl.datasets import fetch_matbench, load_prototypes
 from crystalssl.exceptions import DatasetError
 
-matplotlib.use("Agg")
-SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
-
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--labels", type=int, default=120, help="crystals that the search gets")
 parser.add_argument("--epochs", type=int, default=30)
-parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
+parser.add_argument("--data", type=Path, help="folder of the files (default: that of CRYSTALSSL_DATA)")
 parser.add_argument("--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "choose_pretraining.png")
 options = parser.parse_args()
 

@@ -14,12 +14,10 @@ The folder holds the task's file, e.g. matbench_jdft2d.json.gz; the environment 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from sklearn.model_selection import cross_val_predict
 
@@ -28,14 +26,11 @@ from crystalssl.datasets import fetch_matbench, matbench_folds
 from crystalssl.exceptions import DatasetError
 from crystalssl.plotting import ParityDisplay
 
-matplotlib.use("Agg")
-SHARED = Path(sys.argv[0]).resolve().parents[2] / "shared" / "data"
-
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--task", default="matbench_jdft2d")
 parser.add_argument("--pretrain", default="joint", help='a method, a weights folder, or "none" for random weights')
 parser.add_argument("--epochs", type=int, default=20, help="0 takes the estimator's default")
-parser.add_argument("--data", type=Path, default=os.environ.get("CRYSTALSSL_DATA") or SHARED)
+parser.add_argument("--data", type=Path, help="folder of the files (default: that of CRYSTALSSL_DATA)")
 parser.add_argument(
     "--figure", type=Path, default=Path(sys.argv[0]).parent / "figures" / "matbench_cross_validation.png"
 )

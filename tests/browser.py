@@ -62,9 +62,9 @@ class Page:
         message, _, self._left = self._left.partition(b"\0")
         return json.loads(message)
 
-    def open(self, path: Path) -> None:
-        """Open a file, and wait until its scripts have run."""
-        self.call("Page.navigate", url=path.resolve().as_uri())
+    def open(self, place: Path | str) -> None:
+        """Open a file or an address, and wait until its scripts have run."""
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         self.wait_for("document.readyState === 'complete'")
 
     def run(self, code: str) -> Any:

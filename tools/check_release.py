@@ -55,7 +55,7 @@ def main() -> int:
         built = build(Path(folder))
         for python in options.pythons:
             for kind in options.kinds:
-                place = Path(folder) / f"{python}-{kind}"
+                place = Path(folder) / f"{Path(python).name}-{kind}"
                 problem = use(python, built[kind], place, shlex.split(options.pip_options))
                 print(f"{python}, {kind}: {problem or 'works'}", flush=True)
                 failed |= bool(problem)

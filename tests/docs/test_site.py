@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib.util
 import inspect
 import re
-import shutil
-import subprocess
+import sys
 import threading
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -21,31 +22,33 @@ MODULES = {"crystalssl": crystalssl} | {
     for name in crystalssl.__all__
     if inspect.ismodule(value := getattr(crystalssl, name)) and name != "estimators"
 }
+ROOT = Path(__file__).resolve().parents[2]
+_spec = importlib.util.spec_from_file_location("browser", ROOT / "tests" / "browser.py")
+browser = sys.modules["browser"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(browser)
+DOCS = ROOT / "docs"
+# Main pages, with their titles.
 PAGES = {
-    "index": "Predict properties of crystals from few labels",
-    "get-started": "A first model",
-    "guide": "User guide",
-    "choosing": "Which method and encoder to choose",
-    "methods": "Crystal graphs",
-    "methods/joint": "What the bundled weights learn from",
-    "results": "Results",
-    "performance": "Performance",
-    "inside": "How it works inside",
-    "faq": "FAQ",
+    **{
+        str(path.relative_to(DOCS).with_suffix("")): path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for path in sorted([*DOCS.glob("*.md"), *DOCS.glob("methods/*.md")])
+    },
+    **{
+        f"auto_examples/{path.stem}": path.read_text(encoding="utf-8").splitlines()[1]
+        for path in sorted((ROOT / "examples").glob("*.py"))
+    },
     "auto_examples/index": "Examples",
     "api/index": "API reference",
     "api/crystalssl.CrystalSSLRegressor": "CrystalSSLRegressor",
 }
-# What the theme tells the console when all is well; Chromium notes errors at the same level.
-NEWS = ("Got invalid theme mode: . Resetting to auto.", '"[PST]: ')
+# What the theme says at every start in a browser that has no settings stored.
+NEWS = "Got invalid theme mode: . Resetting to auto."
 
 
 @pytest.fixture(scope="module")
 def browse(site, tmp_path_factory):
-    """A function that returns the text of a page after its scripts have run, and what they wrote to the console."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium")
+    """A function that opens a page in a browser, and returns the browser's page when its scripts have run."""
+    browser.chromium()  # skips where there is none, before a server is started
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -53,30 +56,25 @@ def browse(site, tmp_path_factory):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    profile = tmp_path_factory.mktemp("chromium")
+    home = f"http://127.0.0.1:{server.server_port}/"
 
     def browse(address):
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
-        done = subprocess.run(
-            [
-                chromium,
-                *options,
-                f"--user-data-dir={profile}",
-                "--virtual-time-budget=10000",
-                "--dump-dom",
-                f"http://127.0.0.1:{server.server_port}/{address}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-        return done.stdout, [line for line in console if not any(news in line for news in NEWS)]
+        page.events.clear()
+        page.open(home + address)
+        return page
 
-    yield browse
+    with browser.open_page(tmp_path_factory.mktemp("chromium")) as page:
+        yield browse
     server.shutdown()
     server.server_close()
+
+
+def check_quiet(page):
+    """Fail if the console has complaints, or anything was asked of another machine."""
+    assert not [complaint for complaint in page.complaints() if NEWS not in complaint]
+    asked = page.requests()
+    assert asked, "not even the page itself: nothing was recorded"
+    assert not [address for address in asked if not address.startswith(("http://127.0.0.1:", "data:"))]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -121,14 +119,18 @@ def test_formulas_are_drawn_by_the_browser(site):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_main_pages_in_a_browser(browse, name):
-    text, console = browse(f"{name}.html")
-    assert PAGES[name] in text
-    assert not console
+    page = browse(f"{name}.html")
+    title = page.run("document.querySelector('article h1').textContent")
+    assert title.rstrip("#").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") == PAGES[name].replace("`", "")
+    lost = "[...document.images].filter((one) => !one.complete || !one.naturalWidth).map((one) => one.src)"
+    page.wait_for("[...document.images].every((one) => one.complete)")
+    assert page.run(lost) == []
+    assert page.run("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the window"
+    check_quiet(page)
 
 
-def test_search_finds(browse):
-    text, console = browse("search.html?q=isolated")
-    assert not console
-    found = re.search(r'<ul [^>]*class="search".*?</ul>', text, re.DOTALL)
-    assert found, "no list of results"
-    assert 'href="faq.html"' in found[0]
+@pytest.mark.parametrize(("word", "found"), [("isolated", "faq.html"), ("predict_interval", "trust.html")])
+def test_search_finds(browse, word, found):
+    page = browse(f"search.html?q={word}")
+    page.wait_for(f"document.querySelector('ul.search a[href*=\"{found}\"]')", tries=100)
+    check_quiet(page)
