@@ -192,7 +192,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
             if warm and member < len(self.nets_):
                 module = copy.deepcopy(self.nets_[member].module_).freeze(self.freeze_encoder)
             else:
-                module = self._new_module(source, target.n_outputs_, part.training, device, derive_seed(seed, 0))
+                module = self._new_module(source, part, device, derive_seed(seed, 0))
             net = fit_network(
                 CrystalNet,
                 module,
@@ -343,15 +343,14 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
             "optimizer__param_groups": [("encoder.*", {"lr": encoder_rate})],
         }
 
-    def _new_module(
-        self, source: EncoderSource, n_outputs: int, training: CrystalDataset, device: str, seed: int
-    ) -> PropertyNetwork:
+    def _new_module(self, source: EncoderSource, part: Part, device: str, seed: int) -> PropertyNetwork:
         """Return a network before training; its head may see vectors on the scale of the training crystals."""
+        training = part.training
         with seeded(seed):
             encoder = source.build(readout=self.readout, pooled_layers=self.pooled_layers)
             module = PropertyNetwork(
                 encoder,
-                n_outputs,
+                part.target.n_outputs_,
                 self.head_dim,
                 self.dropout,
                 self.freeze_encoder,
@@ -362,10 +361,10 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
             vectors = infer(encoder, training, device, self.precision)
             if standardize:
                 module.standardize(vectors)
-            self._start(module, vectors, training)
+            self._start(module, vectors, part)
         return module
 
-    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, part: Part) -> None:
         """Give a network weights to start from, by what the encoder says of the training crystals."""
 
     def _description(self, member: int) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -62,6 +63,7 @@ class PropertyNetwork(nn.Module):
 
     reads_cell = True
     """Whether batches must have the field ``cell_features``."""
+    straight_mask: torch.Tensor
 
     def __init__(
         self,
@@ -88,9 +90,12 @@ class PropertyNetwork(nn.Module):
             nn.Linear(head_dim, n_targets),
         )
         # What the encoder predicts itself may be close to the target: a straight way for it, which begins at zero.
-        self.straight = nn.Linear(2 * encoder.n_properties, n_targets) if encoder.n_properties else None
-        for parameter in () if self.straight is None else self.straight.parameters():
-            nn.init.zeros_(parameter)
+        self.straight: nn.Linear | None = None
+        if encoder.n_properties:
+            self.straight = nn.Linear(2 * encoder.n_properties, n_targets)
+            self.register_buffer("straight_mask", torch.ones_like(self.straight.weight))
+            for parameter in self.straight.parameters():
+                nn.init.zeros_(parameter)
         self.freeze(freeze_encoder)
 
     def __setstate__(self, state: dict) -> None:
@@ -133,8 +138,13 @@ class PropertyNetwork(nn.Module):
         self.vectors = Standardization(vectors)
         return self
 
-    def start_from_properties(self, vectors: np.ndarray, y: np.ndarray, weight: np.ndarray) -> PropertyNetwork:
+    def start_from_properties(
+        self, vectors: np.ndarray, y: np.ndarray, weight: np.ndarray, logged: np.ndarray
+    ) -> PropertyNetwork:
         """Have training start from a ridge regression of the targets on what the encoder predicts itself.
+
+        Of a target that is learnt as its logarithm no exponential is seen: the exponential of an exponential is far off
+        the scale for the first crystal beyond those of training.
 
         Parameters
         ----------
@@ -144,19 +154,22 @@ class PropertyNetwork(nn.Module):
             Their targets as the network learns them; NaN where unknown.
         weight : ndarray of shape (n_crystals,)
             Their weights.
+        logged : ndarray of shape (n_targets,), bool
+            Which targets are logarithms.
         """
         if self.straight is None:
             return self
+        self.straight_mask[torch.from_numpy(logged), self.encoder.n_properties :] = 0
         with torch.no_grad():
             seen = self.properties_in(self.vectors(torch.from_numpy(vectors))).numpy()
             # Properties that hardly differ, of crystals that are almost copies, say nothing of the targets.
             differ = np.tile(seen[:, : self.encoder.n_properties].std(axis=0) > SMALLEST_SPREAD, 2)
             scale = StandardScaler().fit(seen)
-            for target, values in enumerate(y.T):
-                known = ~np.isnan(values)
-                shown = scale.transform(seen[known]) * differ
+            for target, (values, mask) in enumerate(zip(y.T, self.straight_mask.numpy(), strict=True)):
+                known, used = ~np.isnan(values), differ * mask
+                shown = scale.transform(seen[known]) * used
                 ridge = RidgeCV(RIDGE_PENALTIES).fit(shown, values[known], weight[known])
-                slopes = ridge.coef_ * differ / scale.scale_
+                slopes = ridge.coef_ * used / scale.scale_
                 self.straight.weight[target] = torch.from_numpy(slopes)
                 self.straight.bias[target] = float(ridge.intercept_ - slopes @ scale.mean_)
             for parameter in self.head[-1].parameters():
@@ -171,7 +184,10 @@ class PropertyNetwork(nn.Module):
         """Return predictions for crystals whose vectors, as the head sees them, are known."""
         seen = torch.cat([vectors, self.cell(batch.cell_features)], dim=1) if self.reads_cell else vectors
         predicted = self.head(seen)
-        return predicted if self.straight is None else predicted + self.straight(self.properties_in(vectors))
+        if self.straight is None:
+            return predicted
+        weight = self.straight.weight * self.straight_mask
+        return predicted + F.linear(self.properties_in(vectors), weight, self.straight.bias)
 
     def properties_in(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return what the encoder predicts itself and its exponentials, of the vectors that the head sees.

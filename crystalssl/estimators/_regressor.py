@@ -18,9 +18,9 @@ from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, check_enough, conformal_interval
 from crystalssl.estimators._network import PropertyNetwork
+from crystalssl.estimators._record import Part
 from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
 from crystalssl.estimators._target_per import TARGET_PER
-from crystalssl.training import CrystalDataset
 
 __all__ = ["CrystalSSLRegressor"]
 
@@ -105,9 +105,9 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
                 left += known[row]
         return np.setdiff1d(held_out, kept)
 
-    def _start(self, module: PropertyNetwork, vectors: np.ndarray, training: CrystalDataset) -> None:
-        rows = training.indices
-        module.start_from_properties(vectors, training.y[rows], training.sample_weight[rows])
+    def _start(self, module: PropertyNetwork, vectors: np.ndarray, part: Part) -> None:
+        y, weight, rows = part.training.y, part.training.sample_weight, part.training.indices
+        module.start_from_properties(vectors, y[rows], weight[rows], part.target.log_)
 
     def _loss(self) -> type[nn.Module]:
         if self.loss in _OLD_NAMES:

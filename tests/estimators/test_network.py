@@ -69,7 +69,7 @@ def test_training_starts_from_a_regression_on_what_the_encoder_predicts_itself(g
     known[::3, 1] = np.nan
     if standardize:
         network.standardize(vectors)
-    network.start_from_properties(vectors, known, np.ones(len(y), np.float32))
+    network.start_from_properties(vectors, known, np.ones(len(y), np.float32), np.zeros(2, bool))
     predicted = infer(network, CrystalDataset(graphs), "cpu", "highest")
     assert (np.abs(predicted - y) < 0.05 * y.std(axis=0)).all()
 
@@ -79,8 +79,25 @@ def test_weights_count_where_training_starts(graphs):
     network = PropertyNetwork(encoder, 1, 32, 0.0, freeze_encoder=False)
     vectors = infer(encoder, CrystalDataset(graphs), "cpu", "highest")
     y = (np.arange(len(graphs))[:, None] % 2).astype(np.float32)
-    network.start_from_properties(vectors, y, np.where(y[:, 0], 1e4, 1).astype(np.float32))
+    weight = np.where(y[:, 0], 1e4, 1).astype(np.float32)
+    network.start_from_properties(vectors, y, weight, np.zeros(1, bool))
     assert infer(network, CrystalDataset(graphs), "cpu", "highest").mean() > 0.9
+
+
+def test_logarithms_of_targets_see_no_exponentials(graphs):
+    """Not at the start, nor when trained: beyond the training crystals they would be exponentials of exponentials."""
+    encoder = CGCNN(hidden_dim=16, n_layers=1, n_properties=1, **CGCNN.pooling)
+    network = PropertyNetwork(encoder, 2, 32, 0.0, freeze_encoder=False)
+    vectors = infer(encoder, CrystalDataset(graphs), "cpu", "highest")
+    y = np.exp(vectors[:, [-1, -1]])
+    network.start_from_properties(vectors, y, np.ones(len(y), np.float32), np.array([False, True]))
+    network.straight.weight.data += 1.0  # as training may
+    properties = torch.tensor([[0.0], [1.0], [2.0]])
+    batch = collate(graphs, np.arange(3))
+    seen = torch.cat([torch.zeros(3, encoder.graph_dim), properties], dim=1)
+    plain, logged = (network.predict_from(seen, batch) - network.head(seen)).detach().T
+    assert abs(plain[2] - 2 * plain[1] + plain[0]) > 1
+    assert logged[2] - logged[1] == pytest.approx((logged[1] - logged[0]).item(), rel=1e-4)
 
 
 def test_before_it_is_known_where_to_start_properties_say_nothing(graphs):
@@ -98,5 +115,6 @@ def test_without_properties_training_starts_as_ever(network, graphs):
     module = network(0.0)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     vectors = infer(module.encoder, CrystalDataset(graphs), "cpu", "highest")
-    module.start_from_properties(vectors, np.ones((len(graphs), 2), np.float32), np.ones(len(graphs), np.float32))
+    ones = np.ones((len(graphs), 2), np.float32)
+    module.start_from_properties(vectors, ones, ones[:, 0], np.zeros(2, bool))
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
