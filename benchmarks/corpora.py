@@ -12,7 +12,7 @@ columns   bytes of each column of stored graphs, as it is mapped and packed, for
 build     from a Parquet file to a corpus for CGCNN, in a stream
 open      from the path to the first batch of training
 train     an epoch of Barlow Twins with CGCNN on the corpus, and on a tenth of it, in turn with the same in memory
-shuffle   losses of validation after the same steps, on a corpus that is sorted by formula, with buffers of some sizes
+shuffle   losses of validation after the same steps, with buffers of some sizes, of crystals by formula and in no order
 screen    from Parquet to Parquet: predictions, deviations and domains, and how the time divides
 """
 

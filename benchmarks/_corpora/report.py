@@ -89,15 +89,19 @@ def _whole(f: dict[str, float]) -> list[tuple[str, str]]:
 
 
 def _shuffle(f: dict[str, float]) -> list[tuple[str, str]]:
-    change = "validation loss, sorted corpus, buffer of {}, against all shuffled (" + f"{len(SEEDS)} seeds)"
-    lines = [
-        (
-            "validation loss of Barlow Twins after 2 epochs, all shuffled; deviation over seeds",
-            f"{f['all']:.2f} ± {f['sd']:.2f}",
+    lines = []
+    for name, said in (("sorted", "sorted by formula"), ("unsorted", "in no order")):
+        lines.append(
+            (
+                f"validation loss of Barlow Twins after 2 epochs, corpus {said}, all shuffled; deviation over seeds",
+                f"{f[f'{name} all']:.2f} ± {f[f'{name} sd']:.2f}",
+            )
         )
-    ]
-    for name, said in (("eighth", "an eighth"), ("shard", "one shard of 64")):
-        lines.append((change.format(said), f"{f[f'{name} change']:+.2f} ± {f[f'{name} error']:.2f}"))
+        for part, buffer in (("eighth", "an eighth"), ("shard", "one shard of 64")):
+            change, error = f[f"{name} {part} change"], f[f"{name} {part} error"]
+            lines.append(
+                (f"the same: change with a buffer of {buffer}, {len(SEEDS)} seeds", f"{change:+.2f} ± {error:.2f}")
+            )
     return lines
 
 

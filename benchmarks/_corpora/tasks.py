@@ -160,7 +160,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shuffle(options: argparse.Namespace) -> dict[str, Any]:
-    """Losses of validation with buffers of all, an eighth, and one shard of a sorted corpus."""
+    """Losses of validation with buffers of all, an eighth, and one shard, of crystals by formula and as they come."""
     import pyarrow.parquet as pq
 
     from crystalssl import CrystalCorpus
@@ -171,29 +171,29 @@ def shuffle(options: argparse.Namespace) -> dict[str, Any]:
     table = pq.read_table(options.table).slice(0, n_crystals)
     formulas = np.array(table["chemical_formula_reduced"].to_pylist())
     data = read_crystals(table, as_graphs=True, encoder="cgcnn", on_error="report", verbose=0)
-    graphs = data.data[np.argsort(formulas[data.rows], kind="stable")]
-    folder = options.folder / "sorted"
-    shutil.rmtree(folder, ignore_errors=True)
     size = n_crystals // 64
-    with CorpusWriter(folder, "cgcnn") as writer:
-        for start in range(0, len(graphs), size):
-            writer.write(graphs[start : start + size])
-    losses = {
-        name: [
-            embedder(max_epochs=2, validation_fraction=0.1, random_state=seed)
-            .fit(CrystalCorpus.load(folder, buffer_size=buffer))
-            .history_[-1]["valid_loss"]
-            for seed in SEEDS
-        ]
-        for name, buffer in (("all", n_crystals), ("eighth", n_crystals // 8), ("shard", 1))
-    }
-    row = {name: float(np.mean(values)) for name, values in losses.items()}
-    row["sd"] = float(np.std(losses["all"], ddof=1))
-    for name in ("eighth", "shard"):
-        changes = np.subtract(losses[name], losses["all"])
-        row[f"{name} change"] = float(changes.mean())
-        row[f"{name} error"] = float(changes.std(ddof=1) / len(SEEDS) ** 0.5)
-    return row
+    orders = {"sorted": np.argsort(formulas[data.rows], kind="stable"), "unsorted": np.arange(len(data.data))}
+    for name, order in orders.items():
+        shutil.rmtree(options.folder / name, ignore_errors=True)
+        graphs = data.data[order]
+        with CorpusWriter(options.folder / name, "cgcnn") as writer:
+            for start in range(0, len(graphs), size):
+                writer.write(graphs[start : start + size])
+
+    def losses(name: str, buffer: int) -> np.ndarray:
+        corpus = CrystalCorpus.load(options.folder / name, buffer_size=buffer)
+        fits = [embedder(max_epochs=2, validation_fraction=0.1, random_state=seed).fit(corpus) for seed in SEEDS]
+        return np.array([fit.history_[-1]["valid_loss"] for fit in fits])
+
+    row = {}
+    for name in orders:
+        shuffled = losses(name, n_crystals)
+        row |= {f"{name} all": shuffled.mean(), f"{name} sd": shuffled.std(ddof=1)}
+        for part, buffer in (("eighth", n_crystals // 8), ("shard", 1)):
+            changes = losses(name, buffer) - shuffled
+            row[f"{name} {part} change"] = changes.mean()
+            row[f"{name} {part} error"] = changes.std(ddof=1) / len(SEEDS) ** 0.5
+    return {name: float(value) for name, value in row.items()}
 
 
 def screen(options: argparse.Namespace) -> dict[str, Any]:

@@ -143,15 +143,14 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
     dataset = CrystalDataset(graphs, scaler.scale(y[:, None]))
     with seeded(derive_seed(seed, 0)):
         encoder_class = ENCODERS["gatedgcn"]
-        module = PropertyNetwork(encoder_class(**encoder_class.pooling), 1, model.head_dim, model.dropout, False)
+        encoder = encoder_class(**encoder_class.pooling)
+        module = PropertyNetwork(encoder, 1, model.head_dim, model.dropout, False, dataset.cell_features)
     seed = derive_seed(seed, 1)
     generator = torch.Generator()
-    batches = BatchIterator(dataset, model.batch_size, shuffle=True, generator=generator)
+    batches = BatchIterator(dataset, model.batch_size, shuffle=True, generator=generator, with_cell=True)
     schedule = WarmupCosine(len(batches), model.max_epochs)
-    encoder, rest = list(module.encoder.parameters()), list(module.head.parameters())
-    optimizer = torch.optim.AdamW(
-        [{"params": encoder}, {"params": rest}], lr=model.learning_rate, weight_decay=model.weight_decay, fused=True
-    )
+    groups = [{"params": list(part.parameters())} for part in (module.encoder, module.head)]
+    optimizer = torch.optim.AdamW(groups, lr=model.learning_rate, weight_decay=model.weight_decay, fused=True)
     average_of = FinalWeights(model.ema_decay)._average
     average = AveragedModel(module, multi_avg_fn=average_of, use_buffers=True)
     module.train()
@@ -173,5 +172,6 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
 @torch.inference_mode()
 def bare_predict(module: nn.Module, scaler: TargetScaler, graphs: CrystalGraphs) -> np.ndarray:
     """Predict as `predict` does."""
-    rows = [module(batch).numpy() for batch, _ in BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE)]
-    return scaler.restore(np.concatenate(rows))[:, 0]
+    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE, with_cell=True)
+    rows = [module(batch).numpy() for batch, _ in batches]
+    return scaler.to_unit(scaler.unscale(np.concatenate(rows)))[:, 0]
