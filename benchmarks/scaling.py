@@ -87,7 +87,7 @@ def timed(work: Callable[[], Any], graphs: Callable[[Any], tuple[int, int]]) -> 
 def build(structures: list[Any], size: int, jobs: int) -> dict[str, Any]:
     from crystalssl import CrystalGraphTransformer
 
-    CrystalGraphTransformer(n_jobs=jobs).transform(structures[:256])  # imports, and worker processes, are there
+    CrystalGraphTransformer(n_jobs=jobs).transform(structures[:2048])  # imports, and worker processes, are there
     many = repeated(structures, size)
     return timed(lambda: CrystalGraphTransformer(n_jobs=jobs).transform(many), lambda graphs: size_of([graphs]))
 
