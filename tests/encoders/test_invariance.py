@@ -18,8 +18,10 @@ from crystalssl.training import collate
 # Relative to a feature's largest value: distances of single precision cost some 1e-6. What a shell cut in two changes
 # is 1e-3 and more.
 TOLERANCE = 1e-5
-EVERY = 5
-"""Of the crystals whose symmetry is searched, which takes a while."""
+PARTS = 3
+"""Each crystal is asked of every third encoder: what could go wrong are graphs, which are those of all."""
+EVERY = 2
+"""Of these the crystals whose symmetry is searched, which takes a while."""
 
 
 def batches(structures, name, size=128):
@@ -52,8 +54,13 @@ def encoder(request, crystals):
 
 
 @pytest.fixture(scope="module")
-def expected(encoder, crystals):
-    found = vectors(encoder, crystals)
+def some(encoder, crystals):
+    return crystals[list(ENCODERS).index(encoder.name) % PARTS :: PARTS]
+
+
+@pytest.fixture(scope="module")
+def expected(encoder, some):
+    found = vectors(encoder, some)
     # Not blind: features tell crystals apart, by much more than the tolerance. Of those that do not, nearly all are
     # maxima over the edges of an untrained MEGNet, which are much the same in all large crystals.
     assert (found.std(axis=0) > 100 * TOLERANCE * np.abs(found).max(axis=0)).mean() > 0.8
@@ -120,16 +127,16 @@ def sheared(structure, rng):
         sheared,
     ],
 )
-def test_vectors_do_not_change(encoder, expected, crystals, rewrite):
+def test_vectors_do_not_change(encoder, expected, some, rewrite):
     rng = np.random.default_rng(0)
-    assert_unchanged(encoder, expected, crystals, [rewrite(structure, rng) for structure in crystals])
+    assert_unchanged(encoder, expected, some, [rewrite(structure, rng) for structure in some])
 
 
-def test_primitive_and_conventional_cells_have_the_same_vectors(encoder, expected, crystals):
+def test_primitive_and_conventional_cells_have_the_same_vectors(encoder, expected, some):
     primitive, conventional = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spglib's and pymatgen's own
-        for structure in crystals[::EVERY]:
+        for structure in some[::EVERY]:
             # Symmetrised first: the two cells are otherwise made of slightly different coordinates.
             symmetry = SpacegroupAnalyzer(SpacegroupAnalyzer(structure).get_refined_structure())
             primitive.append(right_handed(symmetry.get_primitive_standard_structure()))
