@@ -54,11 +54,11 @@ def intervals(files: ResultFiles) -> str:
             covered = [f"{100 * mean[name]:.0f} %" for name in COVERED]
             unit = f" {rows.unit.iloc[0]}" if rows.unit.iloc[0] else ""
             lines.append(
-                [task, _labels(size), str(rows.seed.nunique()), *covered, f"{mean.mae:.3g}{unit}",
+                [task, _labels(size), *covered, f"{mean.mae:.3g}{unit}",
                  f"{mean.width_90:.3g}{unit}", f"{mean.rank_correlation:.2f}", f"{mean.error_of_sure_half:.2f}"]
             )  # fmt: skip
-    header = ["set", "trained on", "seeds", *(f"{c} % intervals hold" for c in COVERAGES), "MAE", "mean width of 90 %"]
-    table = markdown([*header, "rank correlation", "error of the surer half"], lines)
+    header = ["set", "trained on", *(f"{c} %" for c in COVERAGES), "MAE", "width of 90 %"]
+    table = markdown([*header, "rank correlation", "surer half"], lines)
     return f"{_said(files, ours)}\n\n{table}"
 
 
@@ -81,7 +81,7 @@ def models(files: ResultFiles) -> str:
                 [SAID[name], *off, *(f"{ratio:.2f}" for ratio in ratios), f"{of.nll.sub(ours.nll).mean():+.2f}",
                  f"{of.rank_correlation.mean():.2f}", f"{of.error_of_sure_half.mean():.2f}"]
             )  # fmt: skip
-        header = [_labels(size), *(f"{c} % hold" for c in COVERAGES)]
+        header = [_labels(size), *(f"{c} %" for c in COVERAGES)]
         beside = ["MAE", "width of 90 %", "CRPS", "log-likelihood, negative", "rank correlation", "surer half"]
         seeds = rows.index.get_level_values("seed").nunique()
         said = f"Means over {rows.index.get_level_values('task').nunique()} sets and {_counted(seeds, 'seed')}"
