@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalssl.graphs._arrays import CrystalArrays, CrystalColumns
+from crystalssl.graphs._arrays import PART_SIZE, CrystalArrays, CrystalColumns
 from crystalssl.graphs._indexing import rows_of
 from crystalssl.graphs._neighbors import find_columns
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
@@ -133,10 +133,9 @@ class CrystalGraphs(Sequence):
         CrystalGraphs
         """
         crystals = list(crystals)
-        if not crystals:
-            raise ValueError("no crystals were given; at least one is needed")
-        columns = CrystalColumns.of(crystals)
-        return cls.from_columns(columns.parts(), recipe, n_jobs=n_jobs, first=first)
+        starts = range(0, len(crystals), PART_SIZE)
+        parts = (CrystalColumns.of(crystals[start : start + PART_SIZE]) for start in starts)
+        return cls.from_columns(parts, recipe, n_jobs=n_jobs, first=first)
 
     @classmethod
     def from_columns(

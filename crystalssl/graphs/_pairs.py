@@ -17,7 +17,7 @@ from crystalssl.graphs._arrays import MIN_DISTANCE, CrystalArrays, CrystalColumn
 from crystalssl.graphs._compiled_search import MAX_CELLS_AWAY, compiled_search
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 
-__all__ = ["TOO_FAR", "Pairs", "find_pairs", "join_pairs"]
+__all__ = ["TOO_FAR", "Pairs", "find_pairs"]
 
 TOO_FAR = -128
 """Stands for a translation by more cells than fit into a byte."""
@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
     images: np.ndarray  # (n_ends, 3) int8, lattice translations
 
 
-def join_pairs(parts: Sequence[tuple[np.ndarray, Pairs]], n_atoms: int) -> Pairs:
+def _join(parts: Sequence[tuple[np.ndarray, Pairs]], n_atoms: int) -> Pairs:
     """Join pairs of different centres, which are given by their indices among all."""
     starts, counts = np.zeros((2, n_atoms), dtype=np.int64)
     ends, n_pairs, n_ends = [], 0, 0
@@ -85,7 +85,7 @@ def find_pairs(crystals: CrystalColumns, radii: np.ndarray, indices: np.ndarray)
         crystal = CrystalArrays(one.atomic_numbers, one.positions, one.lattice[0])
         atoms = np.arange(crystals.offsets[i], crystals.offsets[i + 1])
         parts.append((atoms, _by_itself(crystal, float(radii[i]), int(indices[i]))))
-    return join_pairs(parts, int(crystals.offsets[-1]))
+    return _join(parts, int(crystals.offsets[-1]))
 
 
 def _by_itself(crystal: CrystalArrays, radius: float, index: int) -> Pairs:

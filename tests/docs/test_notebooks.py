@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat")
-notebook = pytest.importorskip("sphinx_gallery.notebook")
-
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTED = ROOT / "docs" / "_build" / "notebooks"
 TUTORIALS = re.search(r"^TUTORIALS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
@@ -37,6 +34,7 @@ def script(request):
 
 def test_cells_are_the_script(script, tmp_path):
     """`make notebooks` converts in the same way."""
+    nbformat, notebook = pytest.importorskip("nbformat"), pytest.importorskip("sphinx_gallery.notebook")
     shutil.copy(script, tmp_path)
     notebook.python_to_jupyter_cli([str(tmp_path / script.name)])
     made = nbformat.read(tmp_path / f"{script.stem}.ipynb", as_version=4)
@@ -69,6 +67,7 @@ def test_executed_notebooks_are_without_errors(script):
     path = EXECUTED / f"{script.stem}.ipynb"
     if not path.exists():
         pytest.skip("make notebooks writes them, in a few minutes")
+    nbformat = pytest.importorskip("nbformat")
     executed = nbformat.read(path, as_version=4)
     nbformat.validate(executed)
     if statements(code_of(executed.cells)) != statements(script.read_text(encoding="utf-8")):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from crystalssl import CrystalSSLRegressor
 from crystalssl.encoders import CGCNN
 from crystalssl.estimators._network import PropertyNetwork, infer
 from crystalssl.training import CrystalDataset, collate
@@ -98,6 +99,17 @@ def test_logarithms_of_targets_see_no_exponentials(graphs):
     plain, logged = (network.predict_from(seen, batch) - network.head(seen)).detach().T
     assert abs(plain[2] - 2 * plain[1] + plain[0]) > 1
     assert logged[2] - logged[1] == pytest.approx((logged[1] - logged[0]).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("transform", ["log", None])
+def test_a_regressor_says_which_targets_are_logarithms(graphs, transform):
+    y = np.stack([np.arange(1.0, 41.0), np.arange(41.0, 81.0)], axis=1)
+    model = CrystalSSLRegressor(max_epochs=1, target_transform=transform, random_state=0).fit(graphs, y)
+    module = model.net_.module_
+    n_properties = module.encoder.n_properties
+    assert n_properties > 0
+    assert (module.straight_mask[:, :n_properties] == 1).all()
+    assert (module.straight_mask[:, n_properties:] == (transform is None)).all()
 
 
 def test_before_it_is_known_where_to_start_properties_say_nothing(graphs):
