@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
-from crystalssl.exceptions import InvalidStructureError
-from crystalssl.graphs._arrays import MIN_DISTANCE, PART_SIZE, CrystalArrays, CrystalColumns
+from crystalssl.graphs._arrays import MIN_DISTANCE, CrystalColumns
 from crystalssl.graphs._compiled_search import too_close, too_skewed
 from crystalssl.graphs._pairs import TOO_FAR, Pairs, find_pairs
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 from crystalssl.graphs._recipe import GraphRecipe
 
-__all__ = ["CHUNK_ATOMS", "Edges", "find_columns", "find_edges", "find_errors"]
+__all__ = ["CHUNK_ATOMS", "Edges", "find_columns", "find_edges"]
 
 CHUNK_ATOMS = 2000
 """Atoms that are searched at once: enough to spread numpy's overhead, few enough to bound memory."""
@@ -155,34 +154,6 @@ def find_edges(crystals: CrystalColumns, recipe: GraphRecipe, first_index: int =
     if len(rows) < n_edges:
         neighbors, images, distances = neighbors.take(rows), images.take(rows, axis=0), distances.take(rows)
     return Edges(neighbors, images, distances, counts)
-
-
-def find_errors(
-    crystals: Sequence[CrystalArrays], recipe: GraphRecipe, indices: Sequence[int]
-) -> list[InvalidStructureError | None]:
-    """Return, of each crystal, why it has no graph.
-
-    Parameters
-    ----------
-    crystals : sequence of CrystalArrays
-        They are searched many at once, by halves where one is bad.
-    recipe : GraphRecipe
-    indices : sequence of int
-        What messages call them.
-    """
-    if not crystals:
-        return []
-    if len(crystals) <= PART_SIZE:
-        try:
-            find_edges(CrystalColumns.of(crystals), recipe, indices[0])
-            return [None] * len(crystals)
-        except InvalidStructureError as error:
-            if len(crystals) == 1:
-                return [error]
-    middle = len(crystals) // 2
-    return find_errors(crystals[:middle], recipe, indices[:middle]) + find_errors(
-        crystals[middle:], recipe, indices[middle:]
-    )
 
 
 def _chunks(crystals: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:

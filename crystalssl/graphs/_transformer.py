@@ -18,7 +18,7 @@ from crystalssl.graphs._columns import read_columns
 from crystalssl.graphs._corpus import CrystalCorpus
 from crystalssl.graphs._crystal_graphs import CrystalGraphs
 from crystalssl.graphs._given import as_graphs
-from crystalssl.graphs._neighbors import find_errors
+from crystalssl.graphs._good import graphs_of_good
 from crystalssl.graphs._recipe import RECIPES
 from crystalssl.graphs._structures import crystal_arrays
 
@@ -142,22 +142,21 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
         if self.on_error == "raise":
             graphs = CrystalGraphs.from_columns(read_columns(items), self.recipe_, n_jobs=self.n_jobs)
         else:
-            graphs = CrystalGraphs.from_arrays(self._valid(items), self.recipe_, n_jobs=self.n_jobs)
+            graphs = self._of_good(items)
         if self.verbose:
             print(f"[CrystalGraphTransformer] {graphs}")
         return graphs
 
-    def _valid(self, items: list[Any]) -> list[CrystalArrays]:
+    def _of_good(self, items: list[Any]) -> CrystalGraphs:
         crystals: dict[int, CrystalArrays] = {}
-        errors: dict[int, InvalidStructureError | None] = {}
+        errors: dict[int, InvalidStructureError] = {}
         for index, item in enumerate(items):
             try:
                 crystals[index] = crystal_arrays(item, index)
             except InvalidStructureError as error:
                 errors[index] = error
-        indices = list(crystals)
-        errors |= zip(indices, find_errors(list(crystals.values()), self.recipe_, indices), strict=True)
-        self.errors_ = [(index, str(error)) for index, error in sorted(errors.items()) if error is not None]
+        graphs, without_graph = graphs_of_good(crystals, self.recipe_, self.n_jobs)
+        self.errors_ = [(index, str(error)) for index, error in sorted((errors | without_graph).items())]
         if self.errors_:
             warnings.warn(
                 f"{len(self.errors_)} of {len(items)} crystals were skipped, the first because of: "
@@ -165,7 +164,9 @@ class CrystalGraphTransformer(TransformerMixin, PackageEstimator, auto_wrap_outp
                 SkippedStructureWarning,
                 stacklevel=3,
             )
-        return [crystal for index, crystal in crystals.items() if errors[index] is None]
+        if graphs is None:
+            raise ValueError("no crystals were given that are valid; at least one is needed")
+        return graphs
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the name of the single output column, which `Pipeline.set_output` asks for.

@@ -10,12 +10,11 @@ import numpy as np
 
 from crystalssl._limits import LIMITS
 from crystalssl._optimade import structure_from_record
-from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._compiled_search import check_distances
 from crystalssl.graphs._files import read_file
-from crystalssl.graphs._neighbors import find_errors
+from crystalssl.graphs._good import graphs_of_good
 from crystalssl.graphs._reading import kind_of_name, parse_crystal
 from crystalssl.graphs._structures import read_item
 from crystalssl.graphs._symbols import atomic_number
@@ -82,22 +81,13 @@ def _examine(
     outcomes = [_outcome(item, recipe is None) for item in items]
     graphs = None
     if recipe is not None:
-        try:
-            graphs = _graphs(outcomes, recipe)
-        except InvalidStructureError:  # of one among many; the others are good
-            good = {place: outcome.arrays for place, outcome in enumerate(outcomes) if outcome.arrays is not None}
-            for place, error in zip(good, find_errors([*good.values()], recipe, [0] * len(good)), strict=True):
-                if error is not None:
-                    outcomes[place] = _bad(error)
-            graphs = _graphs(outcomes, recipe)
+        good = {place: outcome.arrays for place, outcome in enumerate(outcomes) if outcome.arrays is not None}
+        graphs, errors = graphs_of_good(good, recipe, n_jobs=1)
+        for place, error in errors.items():
+            outcomes[place] = _bad(error, place)
     if limits is not None:  # not all exceptions can be sent on
         outcomes = [outcome._replace(cause=None) for outcome in outcomes]
     return outcomes, graphs
-
-
-def _graphs(outcomes: list[Outcome], recipe: GraphRecipe) -> CrystalGraphs | None:
-    good = [outcome.arrays for outcome in outcomes if outcome.arrays is not None]
-    return CrystalGraphs.from_arrays(good, recipe, n_jobs=1) if good else None
 
 
 def _outcome(item: Any, distances: bool) -> Outcome:
@@ -119,8 +109,8 @@ def _outcome(item: Any, distances: bool) -> Outcome:
         return _bad(error)
 
 
-def _bad(error: Exception) -> Outcome:
-    return Outcome(None, None, [], (str(error) or type(error).__name__).removeprefix("item 0: "), error)
+def _bad(error: Exception, place: int = 0) -> Outcome:
+    return Outcome(None, None, [], (str(error) or type(error).__name__).removeprefix(f"item {place}: "), error)
 
 
 def _parsed(item: Text | File) -> tuple[Any, list[str]]:

@@ -14,6 +14,7 @@ from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError
 from crystalssl.graphs import CrystalGraphs, GraphRecipe, _neighbors, _pairs
 from crystalssl.graphs._compiled_search import compiled_search
+from crystalssl.graphs._good import graphs_of_good
 from crystalssl.graphs._pairs import find_pairs
 from crystalssl.graphs._structures import crystal_arrays
 
@@ -418,10 +419,11 @@ def test_atoms_in_the_same_place_are_too_close(salt):
 @pytest.mark.parametrize("bad", [[], [0], [3, 4, 299], list(range(0, 300, 2)), list(range(300))], ids=len)
 def test_every_bad_crystal_of_many_is_found(salt, bad):
     twice = Structure(salt.lattice, ["Na", "Na"], [[0, 0, 0], [0, 0, 1e-5]])
-    crystals = [crystal_arrays(twice if i in bad else salt) for i in range(300)]
-    errors = _neighbors.find_errors(crystals, NEAREST, range(10, 310))
-    assert [i for i, error in enumerate(errors) if error is not None] == bad
-    assert all(f"item {10 + i}: atoms 0 and 1" in str(errors[i]) for i in bad)
+    crystals = {10 + i: crystal_arrays(twice if i in bad else salt) for i in range(300)}
+    graphs, errors = graphs_of_good(crystals, NEAREST)
+    assert list(errors) == [10 + i for i in bad]
+    assert all(f"item {i}: atoms 0 and 1" in str(error) for i, error in errors.items())
+    assert (0 if graphs is None else len(graphs)) == 300 - len(bad)
 
 
 def test_no_crystals_are_an_error():
