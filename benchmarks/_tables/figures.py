@@ -79,9 +79,9 @@ def _draw_mean(frame: pd.DataFrame, ax: pyplot.Axes) -> None:
 
 def trust_data(files: ResultFiles) -> pd.DataFrame:
     """Return what intervals hold, and how errors grow with the distance from training, means over the seeds."""
-    held = trust.interval_rows(files)
+    held = trust.interval_rows(files).frame
     held = held[held.model.isin([trust.OURS, "spread"])]
-    growing = trust.domain_rows(files)
+    growing = trust.domain_rows(files).frame
     growing = growing[growing.kind == "held-out"]
     what = ["task", "size", "weights", "version"]
     means = [

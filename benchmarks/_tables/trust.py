@@ -7,9 +7,9 @@ from _common import markdown
 from _domain import ERRORS, KINDS
 from uncertainty import COVERAGES, SETS
 
-from _tables.rows import SHORT, ResultFiles
+from _tables.rows import Chosen, ResultFiles, choose
 
-OURS = "cross-validated"
+METHOD, OURS = "joint", "cross-validated"
 SAID = {
     OURS: "**cross-validated ensemble**",
     "spread": "the same networks, deviation between them",
@@ -22,28 +22,31 @@ FIFTHS = [f"error_fifth_{k}" for k in range(1, 6)]
 FIGURES = [*COVERED, "mae", "width_90", "nll", "crps", "rank_correlation", "error_of_sure_half"]
 
 
-def interval_rows(files: ResultFiles) -> pd.DataFrame:
-    """Return the rows of the newest weights with the defaults."""
-    return _newest(files, "uncertainty", FIGURES)
+def interval_rows(files: ResultFiles) -> Chosen:
+    """Return the rows of the newest weights, with the numbers of labels that every set has."""
+    return _chosen(files, "uncertainty", FIGURES)
 
 
-def domain_rows(files: ResultFiles) -> pd.DataFrame:
-    """Return the rows of the newest weights with the defaults."""
-    return _newest(files, "domain", ["flagged", "warned", *ERRORS])
+def domain_rows(files: ResultFiles) -> Chosen:
+    """Return the rows of the newest weights, with the numbers of labels that every set has."""
+    return _chosen(files, "domain", ["flagged", "warned", *ERRORS])
 
 
-def _newest(files: ResultFiles, name: str, figures: list[str]) -> pd.DataFrame:
+def _chosen(files: ResultFiles, name: str, figures: list[str]) -> Chosen:
     frame = files.read(name)
-    frame = frame[frame.changes == ""]
-    newest = frame[frame.weights_age == frame.weights_age.max()]
-    newest = newest[newest.age == newest.age.max()]
-    return newest.assign(**{figure: pd.to_numeric(newest[figure]) for figure in figures})
+    sizes = [size for size, part in frame.groupby("size", sort=False) if set(SETS) <= set(part.task)]
+    cells = [(task, size) for task in SETS for size in sizes]
+    found = choose(frame, METHOD, cells, ["task", "size"], with_baseline=False)
+    if found is None:
+        raise SystemExit(f"{name}.csv has no complete runs")
+    found.frame = found.frame.assign(**{figure: pd.to_numeric(found.frame[figure]) for figure in figures})
+    return found
 
 
 def intervals(files: ResultFiles) -> str:
     """Return what intervals hold, set by set."""
-    frame = interval_rows(files)
-    ours = frame[frame.model == OURS]
+    runs = interval_rows(files)
+    ours = runs.frame[runs.frame.model == OURS]
     lines = []
     for size in ours["size"].unique():
         for task in SETS:
@@ -59,12 +62,12 @@ def intervals(files: ResultFiles) -> str:
             )  # fmt: skip
     header = ["set", "trained on", *(f"{c} %" for c in COVERAGES), "MAE", "width of 90 %"]
     table = markdown([*header, "rank correlation", "surer half"], lines)
-    return f"{_said(files, ours)}\n\n{table}"
+    return f"{_said(files, runs)}\n\n{table}"
 
 
 def models(files: ResultFiles) -> str:
     """Return means over the sets and seeds that every model has, beside other ways to make intervals."""
-    frame = interval_rows(files)
+    frame = interval_rows(files).frame
     parts = []
     for size in frame["size"].unique():
         rows = frame[frame["size"] == size]
@@ -92,8 +95,8 @@ def models(files: ResultFiles) -> str:
 
 def domain_errors(files: ResultFiles) -> str:
     """Return how errors of random test crystals grow with their distance from training."""
-    frame = domain_rows(files)
-    held = frame[frame.kind == "held-out"]
+    runs = domain_rows(files)
+    held = runs.frame[runs.frame.kind == "held-out"]
     lines = []
     for size in held["size"].unique():
         for task in SETS:
@@ -114,12 +117,12 @@ def domain_errors(files: ResultFiles) -> str:
         "flagged",
         "error of flagged",
     ]
-    return f"{_said(files, held)}\n\n{markdown(header, lines)}"
+    return f"{_said(files, runs)}\n\n{markdown(header, lines)}"
 
 
 def domain_kinds(files: ResultFiles) -> str:
     """Return which part of crystals of other kinds is flagged."""
-    frame = domain_rows(files)
+    frame = domain_rows(files).frame
     lines = []
     for kind in KINDS[1:]:
         rows = frame[frame.kind == kind]
@@ -142,11 +145,5 @@ def _counted(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _said(files: ResultFiles, frame: pd.DataFrame) -> str:
-    seeds = frame.groupby(["task", "size"]).seed.nunique()
-    least, most = seeds.min(), seeds.max()
-    counted = _counted(least, "seed") if least == most else f"{least} to {most} seeds"
-    return (
-        f"*Weights `{frame.weights.iloc[0][:SHORT]}`, version {frame.version.iloc[0]}, {counted}.* "
-        "`python benchmarks/uncertainty.py`"
-    )
+def _said(files: ResultFiles, runs: Chosen) -> str:
+    return f"{runs.note(files)} `python benchmarks/uncertainty.py`"
