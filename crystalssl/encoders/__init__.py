@@ -5,7 +5,7 @@ Encoders of other people are registered with :func:`register_encoder`, or found 
 
 from __future__ import annotations
 
-from crystalssl.encoders._base import POOLED_LAYERS, Encoded, Encoder, LayerOutputs
+from crystalssl.encoders._base import POOLED_LAYERS, Encoded, Encoder, LayerOutputs, Sight
 from crystalssl.encoders._elements import valence_electrons
 from crystalssl.encoders._readout import READOUTS
 from crystalssl.encoders._registry import ENCODERS, register_encoder, resolve_encoder
@@ -29,6 +29,7 @@ __all__ = [
     "GatedGCN",
     "LayerOutputs",
     "MEGNet",
+    "Sight",
     "register_encoder",
     "resolve_encoder",
     "valence_electrons",

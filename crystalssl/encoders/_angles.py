@@ -20,24 +20,29 @@ __all__ = ["AngularSums", "BondAngles"]
 class BondAngles:
     """The directions of all bonds. Made once per batch, shared by all layers."""
 
-    directions: Tensor  # (n_edges, 3), unit vectors
+    directions: Tensor  # (n_bonds, 3), unit vectors
     topology: Topology
     l_max: int
+    bond_ptr: Tensor | None = None  # (n_edges + 1,): the bonds of each edge, if edges stand for several
+    order: Tensor | None = None  # (n_edges,): which of these edges stands where in the topology
 
     @classmethod
-    def of(cls, batch: Batch, topology: Topology, edges: Tensor, l_max: int) -> BondAngles:
-        """Read the directions off a batch made by :func:`crystalssl.training.collate`.
+    def of(cls, batch: Batch, topology: Topology, edges: Tensor | None, l_max: int) -> BondAngles:
+        """Read the directions off a batch made by :func:`crystalssl.training.collate`, or of what is distinct.
 
         Parameters
         ----------
         batch : torch_geometric.data.Batch
         topology : Topology
-            In the order of :meth:`Topology.by_bonds`.
-        edges : Tensor of shape (n_edges,)
-            Which edge of the batch stands where in that order.
+            That of the batch, or in the order of :meth:`Topology.by_bonds`.
+        edges : Tensor of shape (n_edges,) or None
+            Which edge of the batch stands where in that order. None stands for that of the batch.
         l_max : int
         """
-        vectors = edge_vectors(batch).to(batch.distance.dtype).index_select(0, edges)
+        if "directions" in batch:
+            return cls(batch.directions, topology, l_max, batch.bond_ptr, edges)
+        vectors = edge_vectors(batch).to(batch.distance.dtype)
+        vectors = vectors if edges is None else vectors.index_select(0, edges)
         return cls(vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6), topology, l_max)
 
     def sum(self, weights: Tensor) -> Tensor:
@@ -63,9 +68,24 @@ class BondAngles:
         return [torch.stack(legendre(block, self.l_max), dim=2).flatten(1, 2) for block in cosines]
 
     @functools.cached_property
-    def harmonics(self) -> list[Tensor]:
-        """What :func:`harmonics` returns, for each block of atoms; no gradient flows into it."""
-        return self.topology.edges_by_block(harmonics(self.directions.detach(), self.l_max))
+    def of_bonds(self) -> Tensor:
+        """What :func:`harmonics` returns for all bonds; no gradient flows into it."""
+        return harmonics(self.directions.detach(), self.l_max)
+
+    @functools.cached_property
+    def harmonics(self) -> Tensor:
+        """That of each edge, or of the first of the bonds that it stands for."""
+        return self.of_bonds if self.bond_ptr is None else self._in_order(self.of_bonds[self.bond_ptr[:-1]])
+
+    @functools.cached_property
+    def mean_harmonics(self) -> Tensor:
+        """That of each edge, or the mean over the bonds that it stands for."""
+        if self.bond_ptr is None:
+            return self.of_bonds
+        return self._in_order(torch.segment_reduce(self.of_bonds, "mean", offsets=self.bond_ptr))
+
+    def _in_order(self, of_edges: Tensor) -> Tensor:
+        return of_edges if self.order is None else of_edges.index_select(0, self.order)
 
     @functools.cached_property
     def degrees(self) -> Tensor:

@@ -16,7 +16,7 @@ from crystalssl.encoders._layers import KERNELS, Layer
 from crystalssl.encoders._readout import Readout
 from crystalssl.graphs import GraphRecipe
 
-__all__ = ["POOLED_LAYERS", "Encoded", "Encoder", "LayerOutputs", "current_config"]
+__all__ = ["POOLED_LAYERS", "Encoded", "Encoder", "LayerOutputs", "Sight", "current_config"]
 
 POOLED_LAYERS = ("last", "all")
 """Whose outputs stand for the atoms: the last layer's, or those of the embedding and all layers side by side."""
@@ -48,6 +48,21 @@ class Encoded(NamedTuple):
     def vector(self) -> Tensor:
         """All that is said of the crystals, side by side, of shape (n_crystals, vector_dim)."""
         return self.graph if self.properties is None else torch.cat([self.graph, self.properties], dim=1)
+
+
+class Sight(NamedTuple):
+    """What an encoder sees of a crystal, which decides which atoms and edges it can tell apart.
+
+    Parameters
+    ----------
+    n_layers : int
+        Number of layers.
+    l_max : int
+        Largest degree of the Legendre polynomials of the angles between bonds; 0 if it sees none.
+    """
+
+    n_layers: int
+    l_max: int
 
 
 class LayerOutputs(NamedTuple):
@@ -234,6 +249,15 @@ class Encoder(Configured, Layer):
             )
         self.n_properties = self.config["n_properties"] = n_properties
         self.vector_dim = self.graph_dim + n_properties
+
+    @property
+    def sight(self) -> Sight | None:
+        """What the encoder sees, if it takes batches of what is distinct in crystals; None if it does not.
+
+        In such a batch, made by :func:`crystalssl.training._distinct.collate_distinct`, atoms and edges stand for all
+        that are like them.
+        """
+        return None
 
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter, softmax
 
+from crystalssl.encoders._kernels import compiled_statistics
+from crystalssl.encoders._layers import Layer
 from crystalssl.graphs import N_ELEMENTS
 
 __all__ = ["READOUTS", "Readout"]
@@ -69,26 +71,43 @@ class Readout(nn.Module):
         An edge whose weight, of shape (n_edges,), goes to 0 drops out continuously: the logarithm of its weight is
         added where a maximum or a softmax is taken. With the last edge of a crystal the whole goes to 0.
         """
-        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch)]
+        counts = batch.n_alike[:, None] if "n_alike" in batch else None
+        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch, counts=counts)]
         if self.edges is not None:
-            crystal = batch.batch[batch.edge_index[1]]
+            center = batch.edge_index[1]
+            crystal = batch.batch[center]
             rows = edge, crystal, batch.edge_ptr[batch.ptr], batch
+            if counts is not None:
+                counts = counts[center] * batch.n_bonds[:, None]
             if edge_weight is None:
-                parts.append(self._pool(self.edges, *rows))
+                parts.append(self._pool(self.edges, *rows, counts=counts))
             else:
                 largest = _pool(edge_weight[:, None], crystal, batch.num_graphs, "max")
                 relative = edge_weight[:, None] / largest[crystal].clamp(min=1e-30)
-                parts.append(largest * self._pool(self.edges, *rows, relative.log().clamp(min=-80)))
+                parts.append(largest * self._pool(self.edges, *rows, relative.log().clamp(min=-80), counts))
         if state is not None:
             parts.append(state)
         return torch.cat(parts, dim=1)
 
+    @property
+    def counts(self) -> bool:
+        """Whether rows may stand for several, as in :func:`crystalssl.training._distinct.collate_distinct`."""
+        return all(isinstance(pooling, Statistics | None) for pooling in (self.nodes, self.edges))
+
     @staticmethod
     def _pool(
-        pooling: nn.Module, x: Tensor | None, crystal: Tensor, ptr: Tensor, batch: Batch, *log_weight: Tensor
+        pooling: nn.Module,
+        x: Tensor | None,
+        crystal: Tensor,
+        ptr: Tensor,
+        batch: Batch,
+        log_weight: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
-        # Stored estimators of version 0.1.0 hold PyG's aggregations, which are called like ours.
-        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr, *log_weight)
+        # Stored estimators of version 0.1.0 hold PyG's aggregations, which are called like ours and take no weights.
+        weighted = {"log_weight": log_weight, "counts": counts}
+        given = {name: weights for name, weights in weighted.items() if weights is not None}
+        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr, **given)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
@@ -101,7 +120,7 @@ def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int
     return pooling, dim * len(pooling.names)
 
 
-class Statistics(nn.Module):
+class Statistics(Layer):
     """Statistics of the rows of each crystal, side by side; zeros for a crystal without rows.
 
     Parameters
@@ -113,12 +132,29 @@ class Statistics(nn.Module):
         super().__init__()
         self.names = names
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor, log_weight: Tensor | None = None) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
+    def forward(
+        self,
+        x: Tensor,
+        crystal: Tensor,
+        ptr: Tensor,
+        log_weight: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``.
+
+        A row counts as `counts` rows in the mean.
+        """
+        weights = counts
+        if log_weight is not None:
+            weights = log_weight.exp() if counts is None else log_weight.exp() * counts
+        if self.kernels == "fast":
+            compiled = compiled_statistics(x, ptr, weights, log_weight, self.names)
+            if compiled is not None:
+                return compiled
         n_crystals = len(ptr) - 1
-        if log_weight is None:
+        if weights is None:
             return torch.cat([_pool(x, crystal, n_crystals, name) for name in self.names], dim=1)
-        weights = log_weight.exp()
+        log_weight = torch.zeros_like(weights) if log_weight is None else log_weight
         total = _pool(weights, crystal, n_crystals, "sum").clamp(min=1e-30)
         pooled = {
             "mean": lambda: _pool(x * weights, crystal, n_crystals, "sum") / total,

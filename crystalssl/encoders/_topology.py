@@ -14,6 +14,10 @@ from torch_geometric.data import Batch
 __all__ = ["Block", "Topology", "inverse", "offsets", "ranges"]
 
 
+_EDGES_OF_PART = 1024
+"""Of work for one thread. It is fixed, so that sums over parts do not depend on how many threads there are."""
+
+
 class Block(NamedTuple):
     """Atoms that follow each other and have as many edges."""
 
@@ -30,17 +34,26 @@ class Topology:
     edge_ptr: Tensor  # (n_atoms + 1,): edges of each centre
     neighbor_order: Tensor  # (n_edges,): edges grouped by neighbour
     neighbor_ptr: Tensor  # (n_atoms + 1,)
+    crystal_ptr: Tensor | None = None  # (n_crystals + 1,): atoms of each crystal, if they follow each other
 
     @classmethod
     def of(cls, batch: Batch) -> Topology:
         """Read the topology off a batch made by :func:`crystalssl.training.collate`."""
         neighbors, centers = batch.edge_index
-        return cls(neighbors, centers, batch.edge_ptr, batch.neighbor_order, batch.neighbor_ptr)
+        return cls(neighbors, centers, batch.edge_ptr, batch.neighbor_order, batch.neighbor_ptr, batch.ptr)
 
     @functools.cached_property
     def pairs(self) -> Tensor:
         """Rows of centre and neighbour in a table of all atoms twice, of shape (n_edges, 2)."""
         return torch.stack([self.centers, self.neighbors + (len(self.edge_ptr) - 1)], dim=1)
+
+    @functools.cached_property
+    def parts(self) -> Tensor:
+        """Where groups of whole crystals, with about `_EDGES_OF_PART` edges each, start and end among the atoms."""
+        assert self.crystal_ptr is not None
+        starts = self.edge_ptr[self.crystal_ptr[:-1]] // _EDGES_OF_PART
+        first = F.pad(starts.diff() > 0, (1, 0), value=True)
+        return torch.cat([self.crystal_ptr[:-1][first], self.crystal_ptr[-1:]])
 
     @functools.cached_property
     def blocks(self) -> list[Block]:

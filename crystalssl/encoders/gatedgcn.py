@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders._angles import AngularSums, BondAngles
-from crystalssl.encoders._base import Encoder, LayerOutputs, element_table
+from crystalssl.encoders._base import Encoder, LayerOutputs, Sight, element_table
 from crystalssl.encoders._gated import EdgeGatedConv
+from crystalssl.encoders._kernels import compiled_serves
 from crystalssl.encoders._layers import gaussian_expansion, once_per_value
 from crystalssl.encoders._topology import Topology, inverse
 from crystalssl.graphs import RECIPES
@@ -112,6 +113,12 @@ class GatedGCN(Encoder):
         self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim, extra_dim=extra_dim) for _ in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
 
+    @property
+    def sight(self) -> Sight | None:
+        """The layers and the angles, where readout and kernels take atoms and edges that stand for several."""
+        counts = self.kernels == "fast" and self.readout.counts
+        return Sight(len(self.convs), self.l_max) if counts else None
+
     @once_per_value
     def embed_lengths(self, distance: Tensor) -> Tensor:
         """Return the first vectors of edges of these lengths, of shape (n_edges, hidden_dim)."""
@@ -123,18 +130,25 @@ class GatedGCN(Encoder):
         distance, edge_weight, angles = batch.distance, batch.edge_weight, None
         # Looked up by the batch's own z, where `crystalssl.inspection.atom_contributions` finds it.
         node = F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)
-        if self.angular:  # atoms of as many bonds follow each other, so that what is done for each is one product
+        # Atoms of as many bonds follow each other, so that what is done for each is one product. The compiled form goes
+        # from atom to atom anyway.
+        atoms = bonds = None
+        compiled = self.kernels == "fast" and compiled_serves(node, self.config["angular_channels"], self.l_max)
+        if self.angular and not compiled:
             topology, atoms, bonds = topology.by_bonds()
             node, distance, edge_weight = node.index_select(0, atoms), distance[bonds], edge_weight[bonds]
+        if self.angular:
             angles = BondAngles.of(batch, topology, bonds, self.l_max)
         within = distance.clamp(max=self.recipe.cutoff)  # a masked distance is infinite; its gate is shut
         envelope = (0.5 * edge_weight * (1 + torch.cos(torch.pi / self.recipe.cutoff * within)))[:, None]
+        if "n_bonds" in batch:  # an edge stands for several: it counts as often in the sums over neighbours
+            envelope = envelope * (batch.n_bonds if bonds is None else batch.n_bonds[bonds])[:, None]
         edges = self.embed_lengths(distance)
         nodes = [node]
         for conv, sums in itertools.zip_longest(self.convs, self.angular):
             node, edges = conv(nodes[-1], edges, topology, envelope, sums and (sums, angles))
             nodes.append(node)
-        if self.angular:
+        if atoms is not None and bonds is not None:
             edges = edges.index_select(0, inverse(bonds))
             nodes = [node.index_select(0, inverse(atoms)) for node in nodes]
         return LayerOutputs(nodes, edges)

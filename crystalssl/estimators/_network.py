@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch_geometric.data import Batch
 
-from crystalssl.encoders import Encoded, Encoder
+from crystalssl.encoders import Encoded, Encoder, Sight
 from crystalssl.exceptions import NonFiniteError
 from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
 from crystalssl.training._finite import find_fault
@@ -22,8 +22,8 @@ from crystalssl.training._seeding import Dropout
 
 __all__ = ["PropertyNetwork", "infer", "release"]
 
-PREDICTION_BATCH_SIZE = 256
-"""Crystals per batch where nothing is learnt; results do not depend on it."""
+PREDICTION_BATCH_SIZE = 64
+"""Crystals per batch where nothing is learnt, few enough to stay in a cache; results do not depend on it."""
 RIDGE_PENALTIES = np.logspace(-2, 4, 13)
 """Of standardised properties; which one is taken, leaving crystals out decides."""
 SMALLEST_SPREAD = 0.02
@@ -126,6 +126,11 @@ class PropertyNetwork(nn.Module):
         ones = np.ones((1, n_cell_features), np.float32)
         network = cls(encoder, **config, cell_features=ones if n_cell_features else None)
         return network.standardize(np.ones((1, encoder.vector_dim), np.float32)) if standardized else network
+
+    @property
+    def sight(self) -> Sight | None:
+        """What the encoder can tell apart, as in :attr:`Encoder.sight`."""
+        return self.encoder.sight
 
     def freeze(self, freeze_encoder: bool) -> PropertyNetwork:
         """Decide whether training leaves the encoder as it is."""
@@ -264,7 +269,8 @@ def infer(
     with matmul_precision(precision):
         with_cell = getattr(module, "reads_cell", False)
         ahead = torch.device(device).type != "cpu"
-        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell, ahead=ahead):
+        sight = None if ahead else getattr(module, "sight", None)  # as in training
+        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell, sight=sight, ahead=ahead):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from crystalssl.training._batching import BatchIterator, CrystalDataset, collate
+from crystalssl.training._batching import BatchIterator, CrystalDataset
+from crystalssl.training._collate import collate
 from crystalssl.training._jobs import distributed
 from crystalssl.training._net import CrystalNet, PretrainingNet
 from crystalssl.training._pretrain import pretrain

@@ -1,4 +1,4 @@
-"""From columnar graphs to PyG batches, in one vectorised step."""
+"""Batches of crystals, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -10,74 +10,18 @@ import torch
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
-from crystalssl.graphs import CrystalCorpus, CrystalGraphs, GraphRecipe, cell_features
+from crystalssl.encoders import Sight
+from crystalssl.graphs import CrystalCorpus, CrystalGraphs, cell_features
 from crystalssl.graphs._ragged import concatenate_ranges
 from crystalssl.training._background import in_background
+from crystalssl.training._collate import collate
+from crystalssl.training._distinct import DistinctParts, collate_distinct, find_distinct
 from crystalssl.training._sharing import balanced
 
-__all__ = ["BatchIterator", "CrystalDataset", "collate", "shuffled"]
+__all__ = ["BatchIterator", "CrystalDataset", "shuffled"]
 
 _READY = 4096
 """Crystals in batches of a corpus that may wait to be used, while the next shards are read."""
-
-
-def collate(graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> Batch:
-    """Join some graphs into one PyG `Batch`.
-
-    Parameters
-    ----------
-    graphs : CrystalGraphs or CrystalCorpus
-        The store to take from; only the rows named by `indices` are touched, of a corpus the shards that hold them.
-    indices : ndarray of shape (n_crystals,), int
-        Which crystals, in which order.
-
-    Returns
-    -------
-    torch_geometric.data.Batch
-        With the usual ``edge_index`` (neighbour, centre), ``batch`` and ``ptr``, and
-
-        - ``z`` (n_atoms,): atomic numbers; 0 stands for a masked atom;
-        - ``pos`` (n_atoms, 3), ``cell`` (n_crystals, 3, 3): in Å;
-        - ``image`` (n_edges, 3): lattice translations of the neighbours;
-        - ``distance`` (n_edges,): in Å; infinity stands for a masked distance;
-        - ``edge_weight`` (n_edges,): 1 up to the centre's k-th neighbour, from there on smoothly less, and 0 where the
-          recipe cuts edges off. It is a continuous function of all positions;
-        - ``edge_ptr`` (n_atoms + 1,): the edges of centre ``i`` are ``edge_ptr[i]:edge_ptr[i + 1]``;
-        - ``neighbor_order`` (n_edges,), ``neighbor_ptr`` (n_atoms + 1,): the edges grouped by neighbour, which is what
-          the backward pass of a gather sums over.
-    """
-    if isinstance(graphs, CrystalCorpus):
-        graphs, indices = graphs.gather(indices)
-    n_atoms = np.diff(graphs.atom_offsets)[indices]
-    atoms = concatenate_ranges(graphs.atom_offsets[indices], n_atoms)
-    first_edge = graphs.edge_offsets[graphs.atom_offsets[indices]]
-    n_edges = graphs.edge_offsets[graphs.atom_offsets[indices + 1]] - first_edge
-    edges = concatenate_ranges(first_edge, n_edges)
-
-    ptr = np.concatenate([[0], np.cumsum(n_atoms)])
-    degrees = graphs.edge_offsets[atoms + 1] - graphs.edge_offsets[atoms]
-    centers = np.repeat(np.arange(len(atoms)), degrees)
-    neighbors = graphs.neighbors[edges] + np.repeat(ptr[:-1], n_edges)
-    neighbor_ptr = np.concatenate([[0], np.cumsum(np.bincount(neighbors, minlength=len(atoms)))])
-
-    distances = graphs.distances[edges]
-    edge_ptr = np.concatenate([[0], np.cumsum(degrees)])
-    batch = Batch(
-        z=torch.from_numpy(graphs.atomic_numbers[atoms].astype(np.int64)),
-        pos=torch.from_numpy(graphs.positions[atoms].astype(np.float32)),
-        cell=torch.from_numpy(graphs.lattice[indices].astype(np.float32)),
-        edge_index=torch.from_numpy(np.stack([neighbors, centers])),
-        image=torch.from_numpy(graphs.images[edges].astype(np.float32)),
-        distance=torch.from_numpy(distances),
-        edge_weight=torch.from_numpy(_edge_weights(distances, centers, edge_ptr, graphs.recipe)),
-        edge_ptr=torch.from_numpy(edge_ptr),
-        neighbor_order=torch.from_numpy(np.argsort(neighbors, kind="stable")),
-        neighbor_ptr=torch.from_numpy(neighbor_ptr),
-        batch=torch.from_numpy(np.repeat(np.arange(len(indices)), n_atoms)),
-        ptr=torch.from_numpy(ptr),
-    )
-    batch._num_graphs = len(indices)
-    return batch
 
 
 def shuffled(
@@ -111,26 +55,6 @@ def shuffled(
     return indices[np.argsort(turns[present], kind="stable")]
 
 
-def _edge_weights(distances: np.ndarray, centers: np.ndarray, edge_ptr: np.ndarray, recipe: GraphRecipe) -> np.ndarray:
-    """Return how far each edge is from being cut off: 1 inside, 0 at the limit, and a smooth step in a shell between.
-
-    The limit of a centre is the cutoff, or a shell beyond its k-th distance. The k-th of ascending numbers is a
-    continuous function of them, whichever atoms they belong to.
-    """
-    limits = np.full(len(edge_ptr) - 1, recipe.cutoff)
-    k = recipe.max_neighbors
-    if k is not None:
-        enough = np.flatnonzero(np.diff(edge_ptr) >= k)
-        # The edges of a centre ascend but for the last digits, in which they are in the order of their neighbours. All
-        # centres are sorted at once, each in a range of numbers of its own, by a sort that is fast where order reigns.
-        stride = 2 * recipe.cutoff
-        ascending = np.sort(centers * stride + distances, kind="stable")
-        kth = ascending[edge_ptr[enough] + k - 1] - enough * stride
-        limits[enough] = np.minimum(recipe.cutoff, kth + recipe.shell)
-    inside = ((limits[centers] - distances) / recipe.shell).clip(0, 1).astype(np.float32)
-    return inside**2 * (3 - 2 * inside)
-
-
 class CrystalDataset(Dataset):
     """Some rows of a store of graphs, with their targets.
 
@@ -159,6 +83,7 @@ class CrystalDataset(Dataset):
         self.atom_y = atom_y
         self.graphs = graphs
         self._cell_features: list[np.ndarray] = []  # of one item, which selections share
+        self._distinct: dict[Sight, DistinctParts] = {}  # shared as well
         self.y = np.empty((len(graphs), 0), np.float32) if y is None else y
         self.indices = np.arange(len(graphs)) if indices is None else np.asarray(indices)
         self.sample_weight = np.ones(len(graphs), np.float32) if sample_weight is None else sample_weight
@@ -183,13 +108,34 @@ class CrystalDataset(Dataset):
             self._cell_features.append(cell_features(self.graphs))
         return self._cell_features[0]
 
+    def collate(self, rows: np.ndarray, sight: Sight | None = None) -> Batch:
+        """Join some rows into one batch.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_crystals,), int
+            Which, in which order.
+        sight : Sight or None, default=None
+            What an encoder can tell apart: the batch is of that, see
+            :func:`~crystalssl.training._distinct.collate_distinct`. None takes all atoms and edges.
+        """
+        if sight is None:
+            return collate(self.graphs, rows)
+        if isinstance(self.graphs, CrystalCorpus):  # in which what was found would take as much memory as the graphs
+            graphs, rows = self.graphs.gather(rows)
+            graphs = graphs[rows]
+            return collate_distinct(graphs, find_distinct(graphs, sight), np.arange(len(graphs)))
+        if sight not in self._distinct:
+            self._distinct[sight] = find_distinct(self.graphs, sight)
+        return collate_distinct(self.graphs, self._distinct[sight], rows)
+
 
 class BatchIterator:
     """Iterate over a `CrystalDataset` in batches, pairs of a PyG `Batch` and its targets.
 
-    The batch has fields ``y`` and ``sample_weight`` beside those of `collate`, ``cell_features`` where they are
-    asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate
-    graph by graph. A thread makes the batches of a corpus ahead.
+    The batch has fields ``y`` and ``sample_weight`` beside those of :meth:`CrystalDataset.collate`, ``cell_features``
+    where they are asked for, and ``atom_y`` where atoms have targets. PyTorch's `DataLoader` would collate graph by
+    graph. A thread makes the batches of a corpus ahead.
 
     Parameters
     ----------
@@ -204,6 +150,8 @@ class BatchIterator:
         What the order is drawn from, on the CPU; None is torch's global generator, which all threads share.
     with_cell : bool, default=False
         Whether batches have the features of the cells.
+    sight : Sight or None, default=None
+        What batches are of, see :meth:`CrystalDataset.collate`.
     share : tuple of int, default=(0, 1)
         Which of how many processes this is. Each gets some crystals of every batch, all together as many edges as each
         other; `batch_size` is that of the whole, whose number of crystals is the batch's ``_n_together``.
@@ -222,11 +170,13 @@ class BatchIterator:
         shuffle: bool = False,
         generator: torch.Generator | None = None,
         with_cell: bool = False,
+        sight: Sight | None = None,
         share: tuple[int, int] = (0, 1),
         ahead: bool = False,
     ):
         self.ahead = ahead
         self.with_cell = with_cell
+        self.sight = sight
         self.share = share
         self.dataset = dataset
         self.batch_size = batch_size
@@ -256,7 +206,7 @@ class BatchIterator:
         n_together = len(rows)
         if self.share[1] > 1:
             rows = rows[balanced(self.dataset.graphs.n_edges_of(rows), self.share[1])[self.share[0]]]
-        batch = collate(self.dataset.graphs, rows)
+        batch = self.dataset.collate(rows, self.sight)
         batch._n_together = n_together  # like _num_graphs no field of the batch
         batch.y = torch.from_numpy(self.dataset.y[rows])
         batch.sample_weight = torch.from_numpy(self.dataset.sample_weight[rows])

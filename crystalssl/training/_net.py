@@ -89,8 +89,10 @@ class CrystalNet(NeuralNet):
         with_cell = getattr(self.module_, "reads_cell", False)
         ranks = current_ranks()
         ahead = torch.device(self.device).type != "cpu"
+        # A GPU is done with all atoms before the processor has found out which are alike.
+        sight = None if ahead else getattr(self.module_, "sight", None)
         share = ranks.rank, ranks.size
-        iterator = BatchIterator(dataset, self.batch_size, training, generator, with_cell, share, ahead)
+        iterator = BatchIterator(dataset, self.batch_size, training, generator, with_cell, sight, share, ahead)
         if training:
             self.training_batches_ = iterator
         return iterator

@@ -16,7 +16,17 @@ from __future__ import annotations
 
 from crystalssl.encoders._kernels._attention import AtomLengthPairs, agat_conv
 from crystalssl.encoders._kernels._cgcnn import cg_conv
+from crystalssl.encoders._kernels._compiled import compiled_serves, compiled_statistics
 from crystalssl.encoders._kernels._gated import edge_gated_conv
 from crystalssl.encoders._kernels._megnet import mlp, mlp_of_edges
 
-__all__ = ["AtomLengthPairs", "agat_conv", "cg_conv", "edge_gated_conv", "mlp", "mlp_of_edges"]
+__all__ = [
+    "AtomLengthPairs",
+    "agat_conv",
+    "cg_conv",
+    "compiled_serves",
+    "compiled_statistics",
+    "edge_gated_conv",
+    "mlp",
+    "mlp_of_edges",
+]

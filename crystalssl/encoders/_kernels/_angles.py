@@ -41,8 +41,8 @@ class _Moments(torch.autograd.Function):
         source = source.index_select(0, topology.neighbors)
         weights = radial * source
         moments = radial.new_empty(len(topology.edge_ptr) - 1, len(angles.degrees), radial.shape[1])
-        parts = topology.edges_by_block(weights), topology.atoms_by_block(moments)
-        for harmonics, of_bonds, of_atoms in zip(angles.harmonics, *parts, strict=True):
+        parts = *map(topology.edges_by_block, (angles.mean_harmonics, weights)), topology.atoms_by_block(moments)
+        for harmonics, of_bonds, of_atoms in zip(*parts, strict=True):
             torch.bmm(harmonics.transpose(1, 2), of_bonds, out=of_atoms)
         ctx.save_for_backward(radial, source, envelope)
         ctx.angles, ctx.topology = angles, topology
@@ -54,8 +54,8 @@ class _Moments(torch.autograd.Function):
         radial, source, envelope = ctx.saved_tensors
         topology = ctx.topology
         by_weight = torch.empty_like(radial)
-        parts = topology.edges_by_block(by_weight), topology.atoms_by_block(grad)
-        for harmonics, of_bonds, of_atoms in zip(ctx.angles.harmonics, *parts, strict=True):
+        parts = *map(topology.edges_by_block, (ctx.angles.mean_harmonics, by_weight)), topology.atoms_by_block(grad)
+        for harmonics, of_bonds, of_atoms in zip(*parts, strict=True):
             torch.bmm(harmonics, of_atoms, out=of_bonds)
         by_source = sum_groups(by_weight * radial, topology.neighbor_order, topology.neighbor_ptr)
         return by_weight.mul_(source).mul_(envelope), by_source, None, None, None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._angles import angular_moments, power_spectrum
+from crystalssl.encoders._kernels._compiled import compiled_edge_gated_conv, compiled_serves
 from crystalssl.encoders._kernels._rows import pair_sum, pair_sum_backward, sum_groups, sum_segments
 from crystalssl.encoders._topology import Topology
 
@@ -33,6 +34,9 @@ def edge_gated_conv(
     No gradient flows into the envelope and the geometry. What C makes of the sums over angles is a function on the
     sphere around each atom, which its bonds evaluate: ``Σ_lm c_i^lm Y_lm(r_ij)`` with ``c_i^lm = C^l A_i^lm``.
     """
+    angular_sizes = () if angular is None else (angular[0].radial.out_features, angular[1].l_max)
+    if topology.crystal_ptr is not None and compiled_serves(x, *angular_sizes):
+        return compiled_edge_gated_conv(layer, x, edges, topology, envelope, angular)
     dim = edges.shape[1]
     of_nodes, functions, angles = x, None, None
     if angular is not None:
@@ -57,8 +61,8 @@ class _GatedMean(torch.autograd.Function):
         of_center, of_neighbor, values, own = projected.chunk(4, dim=1)
         logits = pair_sum(torch.cat([of_center, of_neighbor]), topology.pairs)
         if functions is not None:
-            parts = topology.edges_by_block(logits), topology.atoms_by_block(functions, dim=1)
-            for harmonics, of_bonds, of_atoms in zip(angles.harmonics, *parts, strict=True):
+            parts = *map(topology.edges_by_block, (angles.harmonics, logits)), topology.atoms_by_block(functions, dim=1)
+            for harmonics, of_bonds, of_atoms in zip(*parts, strict=True):
                 of_bonds.baddbmm_(harmonics, of_atoms.transpose(0, 1))
         logits.addmm_(edges, weight.t())
         gates = torch.sigmoid(logits)
@@ -88,8 +92,8 @@ class _GatedMean(torch.autograd.Function):
         by_functions = None
         if angles is not None:
             by_functions = grad.new_empty(len(grad), len(angles.degrees), grad.shape[1])
-            parts = topology.edges_by_block(by_logit), topology.atoms_by_block(by_functions)
-            for harmonics, of_bonds, of_atoms in zip(angles.harmonics, *parts, strict=True):
+            parts = *map(topology.edges_by_block, (angles.harmonics, by_logit)), topology.atoms_by_block(by_functions)
+            for harmonics, of_bonds, of_atoms in zip(*parts, strict=True):
                 torch.bmm(harmonics.transpose(1, 2), of_bonds, out=of_atoms)
             by_functions = by_functions.transpose(0, 1)
         by_projected = torch.cat([by_center, by_neighbor, by_values, grad], dim=1)
