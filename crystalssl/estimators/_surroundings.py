@@ -25,7 +25,7 @@ class Seeing(nn.Module):
     def __init__(self, network: PropertyNetwork):
         super().__init__()
         self.network = network
-        self.reads_cell = network.reads_cell
+        self.reads_cell, self.sight = network.reads_cell, network.sight
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return vectors and predictions, of shape (n_crystals, vector_dim + n_targets)."""

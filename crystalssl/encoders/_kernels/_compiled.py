@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,16 +36,18 @@ _DIMS = (32, 64, 128, 256)
 _L_MAX = 8
 
 
+def crystalssl_compiled() -> Any:
+    """Return the package, or None if it is not installed."""
+    return importlib.import_module("crystalssl_compiled") if importlib.util.find_spec("crystalssl_compiled") else None
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Return the library for this processor, or None if a package that fits is not installed."""
-    try:
-        import crystalssl_compiled  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
+    """Return the library for this processor, or None if there is none with the functions that are called here."""
+    package = crystalssl_compiled()
+    if package is None or package.INTERFACE != _INTERFACE:
         return None
-    if crystalssl_compiled.INTERFACE != _INTERFACE:
-        return None
-    return crystalssl_compiled.library(torch.backends.cpu.get_cpu_capability())
+    return package.library(torch.backends.cpu.get_cpu_capability())
 
 
 def compiled_serves(x: Tensor, channels: int = _VECTOR, l_max: int = 0) -> bool:
