@@ -71,15 +71,20 @@ release: $(STAMP)  ## wheel and sdist in empty environments of Python 3.10 to 3.
 	$(PY) tools/check_release.py
 
 clean:  ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info docs/_build docs/api docs/auto_examples .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .venv-matbench build dist *.egg-info compiled/build compiled/*.egg-info docs/_build docs/api docs/auto_examples .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find crystalssl tests docs examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+# Loops in C++, without which everything works as well, only slower.
+COMPILED := $(wildcard compiled/*.py compiled/*.toml compiled/crystalssl_compiled/*)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt $(COMPILED)
 	@echo "Setting up $(VENV): a few minutes the first time"
 	@rm -f $@
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $(TORCH_FLAGS) -c constraints.txt torch
 	$(PY) -m pip install --quiet -c constraints.txt -e '.[test]'
+	@if command -v c++ >/dev/null && $(PY) -m pip install --quiet ./compiled; then :; else \
+		echo "crystalssl-compiled is left out: it needs GCC or Clang. All works without it, and its tests are skipped."; fi
 	@touch $@
 
 $(VENV)/.docs: $(STAMP)

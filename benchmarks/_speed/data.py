@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer
 from crystalssl.datasets import read_optimade_parquet
+from crystalssl.encoders import Sight
 from crystalssl.training import BatchIterator, CrystalDataset, collate
 
 CORPUS = "mp_pretrain"
@@ -49,14 +50,17 @@ class Crystals:
 
     def batches(self, size: int, batch_size: int, encoder: str, name: str = "phonons") -> list[Batch]:
         """Return an epoch's batches, made beforehand so that all models get the same ones for free; with targets."""
-        graphs = CrystalGraphTransformer(encoder=encoder).transform(self.sample(name, size))
-        return batches_of(graphs, batch_size)
+        return batches_of(self.graphs(size, encoder, name), batch_size)
+
+    def graphs(self, size: int, encoder: str, name: str = "phonons") -> CrystalGraphs:
+        """Return graphs of a sample."""
+        return CrystalGraphTransformer(encoder=encoder).transform(self.sample(name, size))
 
 
-def batches_of(graphs: CrystalGraphs, batch_size: int) -> list[Batch]:
-    """Return all batches of some graphs, with targets of no meaning."""
+def batches_of(graphs: CrystalGraphs, batch_size: int, sight: Sight | None = None) -> list[Batch]:
+    """Return all batches of some graphs, with targets of no meaning; those of a `sight` are of what is distinct."""
     y = np.random.default_rng(0).normal(size=(len(graphs), 1)).astype(np.float32)
-    return [batch for batch, _ in BatchIterator(CrystalDataset(graphs, y), batch_size)]
+    return [batch for batch, _ in BatchIterator(CrystalDataset(graphs, y), batch_size, sight=sight)]
 
 
 def one_batch(graphs: CrystalGraphs) -> Batch:

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.encoders import ENCODERS
 from crystalssl.estimators._network import PREDICTION_BATCH_SIZE, PropertyNetwork
 from crystalssl.estimators._target import TargetScaler
 from crystalssl.training import BatchIterator, CrystalDataset
-from crystalssl.training._callbacks import FinalWeights, WarmupCosine
+from crystalssl.training._callbacks import MovingAverage, WarmupCosine
 from crystalssl.training._seeding import MAX_SEED, derive_seed, seeded
 
 from .data import CORPUS, Crystals
@@ -147,12 +146,13 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
         module = PropertyNetwork(encoder, 1, model.head_dim, model.dropout, False, dataset.cell_features)
     seed = derive_seed(seed, 1)
     generator = torch.Generator()
-    batches = BatchIterator(dataset, model.batch_size, shuffle=True, generator=generator, with_cell=True)
+    batches = BatchIterator(
+        dataset, model.batch_size, shuffle=True, generator=generator, with_cell=True, sight=module.sight
+    )
     schedule = WarmupCosine(len(batches), model.max_epochs)
     groups = [{"params": list(part.parameters())} for part in (module.encoder, module.head)]
     optimizer = torch.optim.AdamW(groups, lr=model.learning_rate, weight_decay=model.weight_decay, fused=True)
-    average_of = FinalWeights(model.ema_decay)._average
-    average = AveragedModel(module, multi_avg_fn=average_of, use_buffers=True)
+    average = MovingAverage(module, model.ema_decay)
     module.train()
     step = 0
     for epoch in range(model.max_epochs):
@@ -172,6 +172,6 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
 @torch.inference_mode()
 def bare_predict(module: nn.Module, scaler: TargetScaler, graphs: CrystalGraphs) -> np.ndarray:
     """Predict as `predict` does."""
-    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE, with_cell=True)
+    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE, with_cell=True, sight=module.sight)
     rows = [module(batch).numpy() for batch, _ in batches]
     return scaler.to_unit(scaler.unscale(np.concatenate(rows)))[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import ALIGNN, CGCNN, ENCODERS, DeeperGATGNN, Encoder, GatedGCN, MEGNet
+from crystalssl.encoders._kernels import _compiled
 from crystalssl.encoders._layers import Layer
 
-from .data import Crystals
+from .data import Crystals, batches_of
 from .limits import gemm_limit
 from .packages import Alignn, Matgl, copy_alignn, copy_megnet
 from .peers import find
@@ -24,6 +26,8 @@ from .race import AT_LEAST, OURS, Differs, Pace, compare, same_numbers
 BATCH_SIZE = 128
 TOLERANCE = 1e-4  # of outputs, relative to the largest
 PLAIN = "plain PyTorch"
+ALL_EDGES = "all atoms and edges"
+UNCOMPILED = "without crystalssl-compiled"
 KEPT = 1.15
 """How many times longer a training step takes without a fast form that is worth its lines."""
 EACH_VALUE_ONCE = "each length and angle once"
@@ -182,8 +186,43 @@ def time_deepergatgnn(crystals: Crystals, pace: Pace, threads: list[int], size: 
 
 
 def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
-    """GatedGCN against its equations in plain PyTorch; there is no peer."""
-    yield from _against_plain("training GatedGCN", GatedGCN, 2, crystals, pace, threads, size)
+    """GatedGCN as the estimators train it, against its equations in plain PyTorch, and without each of two things.
+
+    These are to compute atoms and edges that are alike once, and the passes of crystalssl-compiled.
+    """
+    torch.manual_seed(_SEED)
+    encoder = GatedGCN(**GatedGCN.pooling)
+    graphs = crystals.graphs(size, "gatedgcn")
+    full, distinct = (batches_of(graphs, BATCH_SIZE, sight) for sight in (None, encoder.sight))
+    model = WithHead(encoder, make_head(encoder.graph_dim))
+    plain = copy.deepcopy(model)
+    plain.encoder.use_kernels("plain")
+    peers = {PLAIN: (plain, full), ALL_EDGES: (model, full)}
+    missing = {}
+    if _compiled.library() is None:
+        missing[UNCOMPILED] = "crystalssl-compiled is not installed"
+    else:
+        peers[UNCOMPILED] = (Uncompiled(model), distinct)
+    difference = max(outputs_agree(name, model, distinct[0], peer, inputs[0]) for name, (peer, inputs) in peers.items())
+    n_edges, n_distinct = (sum(batch.edge_index.shape[1] for batch in batches) for batches in (full, distinct))
+    for n in threads:
+        yield train_row(
+            "training GatedGCN", *copy.deepcopy((model, peers)), distinct, pace, n, missing=missing,
+            goals={PLAIN: (AT_LEAST, 2)},
+            checked=f"outputs within {difference:.0e}; {n_distinct:,} of {n_edges:,} edges are distinct",
+        )  # fmt: skip
+
+
+class Uncompiled(nn.Module):
+    """A network that computes without crystalssl-compiled."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Tensor:
+        with mock.patch.object(_compiled, "library", return_value=None):
+            return self.network(batch)
 
 
 def _against_plain(
@@ -246,7 +285,7 @@ def _kernels_of(encoder: Encoder) -> dict[str, Callable[[Encoder], None]]:
 
         return switch
 
-    layers = {type(part) for part in encoder.modules() if isinstance(part, Layer)} - {type(encoder)}
+    layers = {type(part) for part in encoder.modules() if hasattr(type(part).forward, "__wrapped__")}
     kernels = {kind.__name__: switch_off(kind) for kind in sorted(layers, key=lambda kind: kind.__name__)}
     if hasattr(encoder, "embed_lengths"):
         kernels[EACH_VALUE_ONCE] = switch_off(type(encoder))

@@ -23,7 +23,7 @@ from crystalssl.training._finite import find_fault
 from crystalssl.training._jobs import from_first, gathered
 from crystalssl.training._preemption import Terminated
 
-__all__ = ["Checkpoint", "FinalWeights", "Progress", "StopTraining", "WarmupCosine", "copies_of"]
+__all__ = ["Checkpoint", "FinalWeights", "MovingAverage", "Progress", "StopTraining", "WarmupCosine", "copies_of"]
 
 
 _OF_BATCHES = ("train_loss", "train_batch_size")
@@ -93,22 +93,55 @@ class WarmupCosine(Callback):
         net.history.record("learning_rate", self.peaks_[-1] * self.factor(len(net.history) * self.n_batches - 1))
 
 
+class MovingAverage(AveragedModel):
+    """An exponential moving average of the weights and statistics of one model.
+
+    Early in training it forgets faster, so that short runs are not held back by their beginning.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Whose weights are averaged: always the same tensors.
+    decay : float
+        Per step.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float):
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        # PyTorch's own update goes through all modules again at every step, a tenth of the time of a small one.
+        tensors = ([*of.parameters(), *of.buffers()] for of in (self.module, model))
+        pairs = [(average.detach(), current.detach()) for average, current in zip(*tensors, strict=True)]
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # counters of batch normalisation
+
+    @torch.no_grad()
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        """Take the present weights into the average."""
+        n = int(self.n_averaged)
+        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        averages, currents = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(averages, currents, 1 - decay)
+        for average, current in self._copied:
+            average.copy_(current)
+        self.n_averaged += 1
+
+
 class FinalWeights(Callback):
     """Decide which weights training leaves behind.
 
     Parameters
     ----------
     ema_decay : float, default=0
-        Decay per step of an exponential moving average of the weights, which is then used for validation and
-        prediction; 0 uses the weights themselves. Early in training the average forgets faster, so that short runs are
-        not held back by their beginning.
+        Decay per step of a `MovingAverage` of the weights, which is then used for validation and prediction; 0 uses
+        the weights themselves.
     monitor : str or None, default=None
         Loss in the history whose best epoch is restored at the end; None keeps the last epoch.
     patience : int or None, default=None
         Epochs without improvement of `monitor` after which training stops.
     """
 
-    average_: AveragedModel | None = None
+    average_: MovingAverage | None = None
     best_weights_: dict[str, Tensor] | None = None
 
     def __init__(self, ema_decay: float = 0.0, monitor: str | None = None, patience: int | None = None):
@@ -122,28 +155,13 @@ class FinalWeights(Callback):
         self.best_epoch_ = 0
         self.best_weights_ = None
         self.average_ = None
-        self._averaged: tuple[list[Tensor], list[Tensor]] = [], []
-        self._copied: tuple[list[Tensor], list[Tensor]] = [], []
         if self.ema_decay:
-            self.average_ = AveragedModel(net.module_, use_buffers=True).eval()
-            # Its own update goes through all modules again at every step, a tenth of the time of a small one.
-            tensors = ([*of.parameters(), *of.buffers()] for of in (self.average_.module, net.module_))
-            for average, current in zip(*tensors, strict=True):
-                # What is no float is copied: the counter of batch normalisation.
-                averages, currents = self._averaged if average.is_floating_point() else self._copied
-                averages.append(average.detach())
-                currents.append(current.detach())
+            self.average_ = MovingAverage(net.module_, self.ema_decay).eval()
 
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Update the average."""
-        if not training or self.average_ is None:
-            return
-        n = int(self.average_.n_averaged)
-        decay = min(self.ema_decay, (1 + n) / (10 + n)) if n else 0.0
-        torch._foreach_lerp_(*self._averaged, 1 - decay)
-        if self._copied[0]:
-            torch._foreach_copy_(*self._copied)
-        self.average_.n_averaged += 1
+        if training and self.average_ is not None:
+            self.average_.update_parameters(net.module_)
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far."""
@@ -166,7 +184,6 @@ class FinalWeights(Callback):
         net.module_.load_state_dict(self.best_weights_ or net.averaged_module.state_dict())
         net.module_.eval()
         self.average_ = self.best_weights_ = None
-        del self._averaged, self._copied
         fault = find_fault(net.module_.state_dict())
         if fault is not None:
             raise NonFiniteError(f"training diverged: {fault}; lower learning_rate, or set gradient_clip")
