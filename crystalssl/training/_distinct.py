@@ -185,7 +185,8 @@ def _have_equal_edges(numbers: np.ndarray, edge_ptr: np.ndarray, others: np.ndar
     """Return whether the edges of each atom are, one by one, like those of another atom."""
     n_edges = np.diff(edge_ptr)
     centers = np.repeat(np.arange(len(n_edges)), n_edges)
-    ascending = numbers[np.lexsort([numbers[:, 0], centers]), 0]
+    of_center = 4.0 * centers  # numbers are sines, so that those of each centre have a range of their own
+    ascending = np.sort(numbers[:, 0] + of_center) - of_center
     equal = n_edges == n_edges[others]
     compared = equal[centers]
     theirs = ascending[concatenate_ranges(edge_ptr[others[equal]], n_edges[equal])]
@@ -233,8 +234,8 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
 
     topology, atoms, edges = Topology.of(batch).by_bonds()
     i, j = topology.centers, topology.neighbors
-    fade = batch.edge_weight[edges, None].double()
-    distances, directions = batch.distance[edges, None].double(), edge_vectors(batch)[edges].double()
+    fade, distances = (x.index_select(0, edges)[:, None].double() for x in (batch.edge_weight, batch.distance))
+    directions = edge_vectors(batch).index_select(0, edges).double()
     directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6)
     coefficients = draw(sight.l_max).tolist()
     kernels = []  # a polynomial of the cosine of the angle between two bonds of an atom, for each pair of them
@@ -249,11 +250,12 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
     # About the number of an atom's bonds, so that sums over them are of the size of one.
     typical_bonds = 12
     for _ in range(sight.n_layers):
-        seen = edge + node[i] @ draw(_CHANNELS, _CHANNELS) + node[j] @ draw(_CHANNELS, _CHANNELS)
+        of_centers, of_neighbors = (node @ draw(_CHANNELS, _CHANNELS) for _ in range(2))
+        seen = edge + of_centers.index_select(0, i) + of_neighbors.index_select(0, j)
         if sight.l_max:
-            blocks = topology.edges_by_block(fade * torch.sin(edge + node[j]))
+            blocks = topology.edges_by_block(fade * torch.sin(edge + node.index_select(0, j)))
             sums = [(kernel @ block).flatten(0, 1) for kernel, block in zip(kernels, blocks, strict=True)]
-            seen = seen + torch.cat(sums) @ draw(_CHANNELS, _CHANNELS) / typical_bonds
+            seen.addmm_(torch.cat(sums), draw(_CHANNELS, _CHANNELS), alpha=1 / typical_bonds)
         edge = torch.sin(seen)
         node = torch.sin(node + topology.sum(fade * edge) @ draw(_CHANNELS, _CHANNELS) / typical_bonds)
     return node[inverse(atoms)].numpy(), edge[inverse(edges)].numpy()
