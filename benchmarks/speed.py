@@ -39,6 +39,7 @@ PARTS = {
     "deepergatgnn": (training.time_deepergatgnn, 256),
     "gatedgcn": (training.time_gatedgcn, 512),
     "kernels": (training.time_kernels, 256),
+    "levers": (training.time_levers, 256),
     "embedding": (pipeline.time_embedding, 128),
     "pretraining": (pretraining.time_pretraining, 512),
     "overhead": (pipeline.time_overhead, 512),

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 from crystalssl.encoders import ALIGNN, CGCNN, ENCODERS, DeeperGATGNN, Encoder, GatedGCN, MEGNet
 from crystalssl.encoders._kernels import _compiled
 from crystalssl.encoders._layers import Layer
+from crystalssl.training._precision import matmul_precision
 
 from .data import Crystals, batches_of
 from .limits import gemm_limit
@@ -211,6 +212,35 @@ def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int)
             goals={PLAIN: (AT_LEAST, 2)},
             checked=f"outputs within {difference:.0e}; {n_distinct:,} of {n_edges:,} edges are distinct",
         )  # fmt: skip
+
+
+def time_levers(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
+    """What else could make GatedGCN faster on a processor and does not: Inductor, and products in bfloat16."""
+    torch.manual_seed(_SEED)
+    encoder = GatedGCN(**GatedGCN.pooling)
+    graphs = crystals.graphs(size, "gatedgcn")
+    full, distinct = (batches_of(graphs, BATCH_SIZE, sight) for sight in (None, encoder.sight))
+    model = WithHead(encoder, make_head(encoder.graph_dim))
+    plain = copy.deepcopy(model)
+    plain.encoder.use_kernels("plain")
+    induced = copy.deepcopy(plain)
+    for conv in induced.encoder.convs:
+        conv.forward = torch.compile(conv.forward, dynamic=True)
+    peers = {PLAIN: (plain, full), "plain PyTorch, torch.compile": (induced, full)}
+    difference = max(outputs_agree(name, model, distinct[0], peer, inputs[0]) for name, (peer, inputs) in peers.items())
+    targets = [batch.y for batch in full]
+    contenders = {name: epoch(*parts, targets) for name, parts in {OURS: (model, distinct), **peers}.items()}
+    train_another = epoch(copy.deepcopy(model), distinct, targets)
+
+    def rounded() -> None:
+        with matmul_precision("medium"):
+            train_another()
+
+    yield compare(
+        "levers for GatedGCN", {**contenders, "crystalssl, products in bfloat16": rounded},
+        work=len(graphs), unit="crystals", threads=1, pace=pace,
+        checked=f"outputs within {difference:.0e}, but for those of bfloat16",
+    )  # fmt: skip
 
 
 class Uncompiled(nn.Module):
