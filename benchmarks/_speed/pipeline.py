@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegressor, PretrainedCrystalEmbedder
 from crystalssl.encoders import ENCODERS
-from crystalssl.estimators._network import PREDICTION_BATCH_SIZE, PropertyNetwork
+from crystalssl.estimators._network import PropertyNetwork, prediction_batch_size
 from crystalssl.estimators._target import TargetScaler
 from crystalssl.training import BatchIterator, CrystalDataset
 from crystalssl.training._callbacks import MovingAverage, WarmupCosine
@@ -24,6 +24,9 @@ from .graphs import CUTOFF
 from .peers import MAX_NEIGHBORS, published_cgcnn
 from .published import PublishedCGCNN
 from .race import AT_LEAST, AT_MOST, OURS, Differs, Pace, compare, same_numbers
+
+BATCH_SIZE = 256
+"""Of the published way, as in its script."""
 
 # ---------------------------------------------------------------- embeddings
 
@@ -45,8 +48,8 @@ class PublishedPipeline:
     @torch.no_grad()
     def __call__(self, structures: list[Any]) -> np.ndarray:
         rows = []
-        for start in range(0, len(structures), PREDICTION_BATCH_SIZE):
-            loaded = [self.load(s) for s in structures[start : start + PREDICTION_BATCH_SIZE]]
+        for start in range(0, len(structures), BATCH_SIZE):
+            loaded = [self.load(s) for s in structures[start : start + BATCH_SIZE]]
             first = np.cumsum([0, *(len(z) for z, _, _ in loaded)])
             z, neighbors, edges = (torch.cat(parts) for parts in zip(*loaded, strict=True))
             neighbors = neighbors + torch.from_numpy(np.repeat(first[:-1], np.diff(first)))[:, None]
@@ -172,6 +175,7 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
 @torch.inference_mode()
 def bare_predict(module: nn.Module, scaler: TargetScaler, graphs: CrystalGraphs) -> np.ndarray:
     """Predict as `predict` does."""
-    batches = BatchIterator(CrystalDataset(graphs), PREDICTION_BATCH_SIZE, with_cell=True, sight=module.sight)
+    dataset = CrystalDataset(graphs)
+    batches = BatchIterator(dataset, prediction_batch_size(dataset), with_cell=True, sight=module.sight)
     rows = [module(batch).numpy() for batch, _ in batches]
     return scaler.to_unit(scaler.unscale(np.concatenate(rows)))[:, 0]

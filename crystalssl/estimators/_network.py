@@ -22,8 +22,8 @@ from crystalssl.training._seeding import Dropout
 
 __all__ = ["PropertyNetwork", "infer", "release"]
 
-PREDICTION_BATCH_SIZE = 64
-"""Crystals per batch where nothing is learnt, few enough to stay in a cache; results do not depend on it."""
+EDGES_AT_ONCE = 25_000
+"""About how many edges a batch has where nothing is learnt, few enough for a cache; results do not depend on it."""
 RIDGE_PENALTIES = np.logspace(-2, 4, 13)
 """Of standardised properties; which one is taken, leaving crystals out decides."""
 SMALLEST_SPREAD = 0.02
@@ -239,6 +239,12 @@ class Standardization(nn.Module):
         return (x - self.center) / self.scale
 
 
+def prediction_batch_size(dataset: CrystalDataset) -> int:
+    """Return how many crystals to predict for at once."""
+    n_edges = int(dataset.graphs.n_edges_of(dataset.indices).sum())
+    return max(1, round(EDGES_AT_ONCE * len(dataset) / max(n_edges, 1)))
+
+
 @usual_torch()
 @torch.inference_mode()
 def infer(
@@ -270,7 +276,8 @@ def infer(
         with_cell = getattr(module, "reads_cell", False)
         ahead = torch.device(device).type != "cpu"
         sight = None if ahead else getattr(module, "sight", None)  # as in training
-        for batch, _ in BatchIterator(dataset, PREDICTION_BATCH_SIZE, with_cell=with_cell, sight=sight, ahead=ahead):
+        batch_size = prediction_batch_size(dataset) * (8 if ahead else 1)  # a GPU wants more at once
+        for batch, _ in BatchIterator(dataset, batch_size, with_cell=with_cell, sight=sight, ahead=ahead):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

@@ -76,7 +76,7 @@ def test_more_crystals_than_fit_in_one_batch(tiny_embedder, graphs, monkeypatch)
 
     embedder = tiny_embedder().fit(graphs)
     expected = embedder.transform(graphs)
-    monkeypatch.setattr(_network, "PREDICTION_BATCH_SIZE", 7)
+    monkeypatch.setattr(_network, "EDGES_AT_ONCE", 700)
     np.testing.assert_allclose(embedder.transform(graphs), expected, rtol=1e-5, atol=1e-5)
 
 

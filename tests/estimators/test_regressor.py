@@ -98,7 +98,7 @@ def test_predictions_do_not_depend_on_what_else_is_in_the_batch(graphs, y, pretr
 def test_more_crystals_than_fit_in_one_batch(tiny_regressor, graphs, y, monkeypatch):
     model = tiny_regressor().fit(graphs, y)
     expected = model.predict(graphs)
-    monkeypatch.setattr(_network, "PREDICTION_BATCH_SIZE", 7)
+    monkeypatch.setattr(_network, "EDGES_AT_ONCE", 700)
     np.testing.assert_allclose(model.predict(graphs), expected, rtol=1e-5, atol=1e-5)
 
 
