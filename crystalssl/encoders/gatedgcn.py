@@ -113,10 +113,16 @@ class GatedGCN(Encoder):
         self.convs = nn.ModuleList(EdgeGatedConv(hidden_dim, extra_dim=extra_dim) for _ in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"l_max": 0, **state})
+        self._modules.setdefault("angular", nn.ModuleList())  # of version 0.1
+
     @property
     def sight(self) -> Sight | None:
         """The layers and the angles, where readout and kernels take atoms and edges that stand for several."""
-        counts = self.kernels == "fast" and self.readout.counts
+        # A subclass may do with atoms what must be done with each of them.
+        known = type(self).layer_outputs is GatedGCN.layer_outputs and type(self).forward is Encoder.forward
+        counts = known and self.kernels == "fast" and self.readout.counts
         return Sight(len(self.convs), self.l_max) if counts else None
 
     @once_per_value
@@ -130,11 +136,9 @@ class GatedGCN(Encoder):
         distance, edge_weight, angles = batch.distance, batch.edge_weight, None
         # Looked up by the batch's own z, where `crystalssl.inspection.atom_contributions` finds it.
         node = F.embedding(batch.z, self.properties(self.element_features) + self.elements.weight)
-        # Atoms of as many bonds follow each other, so that what is done for each is one product. The compiled form goes
-        # from atom to atom anyway.
         atoms = bonds = None
-        compiled = self.kernels == "fast" and compiled_serves(node, self.config["angular_channels"], self.l_max)
-        if self.angular and not compiled:
+        if self.angular and not self._goes_from_atom_to_atom(node):
+            # Atoms of as many bonds follow each other, so that what is done for each is one product.
             topology, atoms, bonds = topology.by_bonds()
             node, distance, edge_weight = node.index_select(0, atoms), distance[bonds], edge_weight[bonds]
         if self.angular:
@@ -152,3 +156,8 @@ class GatedGCN(Encoder):
             edges = edges.index_select(0, inverse(bonds))
             nodes = [node.index_select(0, inverse(atoms)) for node in nodes]
         return LayerOutputs(nodes, edges)
+
+    def _goes_from_atom_to_atom(self, node: Tensor) -> bool:
+        """Return whether the passes of the layers are compiled, which take atoms in any order."""
+        fast = all(conv.kernels == "fast" for conv in self.convs)
+        return fast and compiled_serves(node, self.config["angular_channels"], self.l_max)

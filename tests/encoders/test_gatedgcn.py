@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import silu
 
 from crystalssl._geometry import edge_vectors
-from crystalssl.encoders import GatedGCN
+from crystalssl.encoders import GatedGCN, Sight
 from crystalssl.encoders._elements import element_features
 from crystalssl.graphs import RECIPES
 
@@ -280,3 +280,13 @@ def test_crystals_of_a_batch_are_independent_in_training_too(prototypes, make_ba
     together = encoder(make_batch(prototypes[:30:6], "gatedgcn")).graph
     alone = torch.cat([encoder(make_batch([crystal], "gatedgcn")).graph for crystal in prototypes[:30:6]])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_networks_of_version_0_1_know_no_angles(make_batch, prototypes):
+    encoder, batch = GatedGCN(l_max=0), make_batch(prototypes[:3], "gatedgcn")
+    expected, state = encoder(batch).graph, encoder.__getstate__()
+    del state["l_max"], state["_modules"]["angular"], state["config"]["l_max"], state["config"]["angular_channels"]
+    old = GatedGCN.__new__(GatedGCN)
+    old.__setstate__(state)
+    assert torch.equal(old(batch).graph, expected)
+    assert old.sight == Sight(4, 0)

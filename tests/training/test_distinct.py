@@ -172,6 +172,18 @@ def test_encoders_that_must_see_every_atom_say_so(params):
     assert GatedGCN(n_layers=3, l_max=2).sight == Sight(3, 2)
 
 
+def test_a_subclass_with_layers_of_its_own_sees_every_atom():
+    class Own(GatedGCN):
+        def layer_outputs(self, batch):
+            return super().layer_outputs(batch)
+
+    class Renamed(GatedGCN):
+        name = "renamed"
+
+    assert Own().sight is None
+    assert Renamed().sight == GatedGCN().sight
+
+
 def test_a_regressor_learns_and_predicts_as_from_all_atoms_and_edges(prototypes, monkeypatch):
     graphs = graphs_of(prototypes[::8])
     y = np.log(np.linalg.det(graphs.lattice))
