@@ -135,22 +135,23 @@ def time_cgcnn(crystals: Crystals, pace: Pace, threads: list[int], size: int) ->
 def time_megnet(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:
     """MEGNet against matgl's."""
     matgl, excuse = find("matgl.models")
-    batches = crystals.batches(size, BATCH_SIZE, "megnet")
     torch.manual_seed(_SEED)
+    graphs = crystals.graphs(size, "megnet")
+    full, distinct = (batches_of(graphs, BATCH_SIZE, sight) for sight in (None, MEGNet().sight))
     if matgl is None:
         encoder = MEGNet()
-        model = WithHead(encoder, make_head(encoder.graph_dim))
-        for n in threads:
-            yield train_row("training MEGNet", model, {}, batches, pace, n, checked="alone", missing={"matgl": excuse})
-        return
-    peer = Matgl()
-    inputs = [Matgl.read(batch) for batch in batches]
-    model = WithHead(copy_megnet(peer), peer.head)
-    difference = outputs_agree("MEGNet", model, batches[0], peer, inputs[0])
+        model, peers, missing = WithHead(encoder, make_head(encoder.graph_dim)), {}, {"matgl": excuse}
+    else:
+        peer = Matgl()
+        model, missing = WithHead(copy_megnet(peer), peer.head), {}
+        peers = {"matgl": (peer, [Matgl.read(batch) for batch in full])}
+    peers[ALL_EDGES] = (model, full)
+    difference = max(outputs_agree(name, model, distinct[0], peer, inputs[0]) for name, (peer, inputs) in peers.items())
     for n in threads:
         yield train_row(
-            "training MEGNet", copy.deepcopy(model), {"matgl": (copy.deepcopy(peer), inputs)}, batches, pace, n,
-            goals={"matgl": (AT_LEAST, 3)}, checked=f"outputs within {difference:.0e}",
+            "training MEGNet", *copy.deepcopy((model, peers)), distinct, pace, n, missing=missing,
+            goals={"matgl": (AT_LEAST, 3)} if matgl else {},
+            checked=f"outputs within {difference:.0e}; {_shares(distinct, full)}",
         )  # fmt: skip
 
 
@@ -205,13 +206,17 @@ def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int)
     else:
         peers[UNCOMPILED] = (Uncompiled(model), distinct)
     difference = max(outputs_agree(name, model, distinct[0], peer, inputs[0]) for name, (peer, inputs) in peers.items())
-    n_edges, n_distinct = (sum(batch.edge_index.shape[1] for batch in batches) for batches in (full, distinct))
     for n in threads:
         yield train_row(
             "training GatedGCN", *copy.deepcopy((model, peers)), distinct, pace, n, missing=missing,
             goals={PLAIN: (AT_LEAST, 2)},
-            checked=f"outputs within {difference:.0e}; {n_distinct:,} of {n_edges:,} edges are distinct",
+            checked=f"outputs within {difference:.0e}; {_shares(distinct, full)}",
         )  # fmt: skip
+
+
+def _shares(distinct: list[Batch], full: list[Batch]) -> str:
+    n_distinct, n_edges = (sum(batch.edge_index.shape[1] for batch in batches) for batches in (distinct, full))
+    return f"{n_distinct:,} of {n_edges:,} edges are distinct"
 
 
 def time_levers(crystals: Crystals, pace: Pace, threads: list[int], size: int) -> Iterator[dict[str, Any]]:

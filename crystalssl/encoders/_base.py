@@ -259,6 +259,14 @@ class Encoder(Configured, Layer):
         """
         return None
 
+    def takes_counts(self, cls: type[Encoder]) -> bool:
+        """Return whether all but the layers take atoms and edges that stand for several, and the layers are of `cls`.
+
+        A subclass of it may do with atoms what must be done with each of them.
+        """
+        known = type(self).layer_outputs is cls.layer_outputs and type(self).forward is Encoder.forward
+        return known and self.kernels == "fast" and self.readout.counts
+
     def layer_outputs(self, batch: Batch) -> LayerOutputs:
         """Run the layers on a batch made by :func:`crystalssl.training.collate`."""
         raise NotImplementedError

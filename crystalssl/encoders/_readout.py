@@ -92,7 +92,8 @@ class Readout(nn.Module):
     @property
     def counts(self) -> bool:
         """Whether rows may stand for several, as in :func:`crystalssl.training._distinct.collate_distinct`."""
-        return all(isinstance(pooling, Statistics | None) for pooling in (self.nodes, self.edges))
+        ours = Statistics | Set2Set | CompositionAttention | None
+        return all(isinstance(pooling, ours) for pooling in (self.nodes, self.edges))
 
     @staticmethod
     def _pool(
@@ -171,9 +172,20 @@ class Set2Set(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(2 * dim, dim)
 
-    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor, log_weight: Tensor | None = None) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
+    def forward(
+        self,
+        x: Tensor,
+        crystal: Tensor,
+        ptr: Tensor,
+        log_weight: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``.
+
+        A row counts as `counts` rows.
+        """
         state, n_crystals = None, len(ptr) - 1
+        log_weight = _times(log_weight, counts)
         pooled = x.new_zeros(n_crystals, self.lstm.input_size)
         for _ in range(_N_SET2SET_STEPS):
             query, state = self.lstm(pooled[None], state)
@@ -192,10 +204,19 @@ class CompositionAttention(nn.Module):
         self.hidden = nn.Linear(dim + _N_SHARES, dim)
         self.score = nn.Linear(dim, 1)
 
-    def forward(self, x: Tensor, crystal: Tensor, batch: Batch, log_weight: Tensor | None = None) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`."""
+    def forward(
+        self,
+        x: Tensor,
+        crystal: Tensor,
+        batch: Batch,
+        log_weight: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; a row counts as `counts` rows."""
         composition = x.new_zeros(batch.num_graphs, _N_SHARES)
-        share = (1 / batch.ptr.diff().to(x.dtype))[batch.batch]
+        n_alike = batch.n_alike if "n_alike" in batch else torch.ones_like(batch.z, dtype=x.dtype)
+        share = n_alike / _pool(n_alike, batch.batch, batch.num_graphs, "sum")[batch.batch]
+        log_weight = _times(log_weight, counts)
         composition.index_put_((batch.batch, batch.z), share, accumulate=True)
         # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
         of_row, of_composition = self.hidden.weight.split([x.shape[1], _N_SHARES], dim=1)
@@ -204,6 +225,13 @@ class CompositionAttention(nn.Module):
         scores = self.score(hidden) if log_weight is None else self.score(hidden) + log_weight
         weights = softmax(scores, crystal, num_nodes=batch.num_graphs)
         return _pool(x * weights, crystal, batch.num_graphs, "sum")
+
+
+def _times(log_weight: Tensor | None, counts: Tensor | None) -> Tensor | None:
+    """Return the logarithms of weights of rows that stand for several."""
+    if counts is None:
+        return log_weight
+    return counts.log() if log_weight is None else log_weight + counts.log()
 
 
 def _pool(x: Tensor, crystal: Tensor, n_crystals: int, reduce: str) -> Tensor:

@@ -120,10 +120,7 @@ class GatedGCN(Encoder):
     @property
     def sight(self) -> Sight | None:
         """The layers and the angles, where readout and kernels take atoms and edges that stand for several."""
-        # A subclass may do with atoms what must be done with each of them.
-        known = type(self).layer_outputs is GatedGCN.layer_outputs and type(self).forward is Encoder.forward
-        counts = known and self.kernels == "fast" and self.readout.counts
-        return Sight(len(self.convs), self.l_max) if counts else None
+        return Sight(len(self.convs), self.l_max) if self.takes_counts(GatedGCN) else None
 
     @once_per_value
     def embed_lengths(self, distance: Tensor) -> Tensor:

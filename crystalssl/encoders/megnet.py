@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
-from crystalssl.encoders._base import Encoder, LayerOutputs
+from crystalssl.encoders._base import Encoder, LayerOutputs, Sight
 from crystalssl.encoders._kernels import mlp, mlp_of_edges
 from crystalssl.encoders._layers import Layer, fast_form, gaussian_expansion, once_per_value
 from crystalssl.encoders._topology import Topology
@@ -98,6 +98,11 @@ class MEGNet(Encoder):
         self.blocks = nn.ModuleList(MEGNetBlock(hidden_dim, dense=i > 0) for i in range(n_layers))
         self.set_widths([hidden_dim] * (n_layers + 1), edge_dim=hidden_dim, state_dim=hidden_dim)
 
+    @property
+    def sight(self) -> Sight | None:
+        """The layers, where readout and kernels take atoms and edges that stand for several."""
+        return Sight(len(self.blocks), 0) if self.takes_counts(MEGNet) else None
+
     @once_per_value
     def embed_lengths(self, distance: Tensor) -> Tensor:
         """Return the first vectors of edges of these lengths, of shape (n_edges, hidden_dim)."""
@@ -109,8 +114,9 @@ class MEGNet(Encoder):
         edges = self.embed_lengths(batch.distance)
         nodes = [F.embedding(batch.z, self.node_encoder(self.elements.weight))]
         state = self.state_encoder(shifted_softplus(self.state[None])).expand(batch.num_graphs, -1)
+        counts = (batch.n_alike[:, None], batch.n_bonds[:, None]) if "n_alike" in batch else None
         for block in self.blocks:
-            node, edges, state = block(nodes[-1], edges, state, batch.batch, topology)
+            node, edges, state = block(nodes[-1], edges, state, batch.batch, topology, counts)
             nodes.append(node)
         return LayerOutputs(nodes, edges, state)
 
@@ -138,17 +144,40 @@ class MEGNetBlock(nn.Module):
         self.state_update = MLP([3 * hidden_dim, *widths])
 
     def forward(
-        self, v: Tensor, e: Tensor, u: Tensor, crystal: Tensor, topology: Topology
+        self,
+        v: Tensor,
+        e: Tensor,
+        u: Tensor,
+        crystal: Tensor,
+        topology: Topology,
+        counts: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Update the vectors of atoms and edges and the states; `crystal` is that of each atom."""
+        """Update the vectors of atoms and edges and the states.
+
+        Parameters
+        ----------
+        v, e, u : Tensor
+            Of atoms, of edges and of crystals.
+        crystal : Tensor of shape (n_atoms,)
+            That of each atom.
+        topology : Topology
+        counts : pair of Tensor or None, default=None
+            How many atoms each atom stands for, and how many edges of its centre each edge. None stands for ones.
+        """
         before = v, e, u
         v, e, u = self.node_dense(v), self.edge_dense(e), self.state_dense(u)
         e = self.edge_update.of_edges(v, e, u, crystal, topology)
         # The edges of atoms and of crystals are added up together. The mean of none is zero, as in matgl.
-        n_edges, of_edges = topology.edge_ptr.diff()[:, None], topology.sum(e)
+        if counts is None:
+            n_edges, of_edges = topology.edge_ptr.diff()[:, None], topology.sum(e)
+        else:
+            n_edges, of_edges = topology.sum(counts[1]), topology.sum(e * counts[1])
         v = self.node_update(torch.cat([v, of_edges / n_edges.clamp(min=1), u[crystal]], dim=1))
-        n_edges, of_edges = (scatter(x, crystal, dim_size=len(u), reduce="sum") for x in (n_edges, of_edges))
-        mean_of_atoms = scatter(v, crystal, dim_size=len(u), reduce="mean")
+        n_atoms = v.new_ones(len(v), 1) if counts is None else counts[0]
+        n_edges, of_edges, n_atoms_of_crystal, of_atoms = (
+            scatter(x * n_atoms, crystal, dim_size=len(u), reduce="sum") for x in (n_edges, of_edges, 1, v)
+        )
+        mean_of_atoms = of_atoms / n_atoms_of_crystal
         u = self.state_update(torch.cat([u, of_edges / n_edges.clamp(min=1), mean_of_atoms], dim=1))
         return v + before[0], e + before[1], u + before[2]
 

@@ -25,8 +25,8 @@ from crystalssl.training._collate import collate, edge_weights
 
 __all__ = ["DistinctParts", "collate_distinct", "find_distinct"]
 
-_TOLERANCE = 2e-5
-"""By how much the numbers of what is alike may differ, which is about what as many Å make of them."""
+_TOLERANCE = 1e-5
+"""By how much the numbers of what is alike may differ, which is about what 1e-5 Å make of them."""
 _CHANNELS = 4
 """Numbers of an atom and of an edge. That all of two agree by chance is as likely as the tolerance to this power."""
 _EDGES_AT_ONCE = 30_000
@@ -185,8 +185,7 @@ def _have_equal_edges(numbers: np.ndarray, edge_ptr: np.ndarray, others: np.ndar
     """Return whether the edges of each atom are, one by one, like those of another atom."""
     n_edges = np.diff(edge_ptr)
     centers = np.repeat(np.arange(len(n_edges)), n_edges)
-    of_center = 4.0 * centers  # numbers are sines, so that those of each centre have a range of their own
-    ascending = np.sort(numbers[:, 0] + of_center) - of_center
+    ascending = np.sort(numbers[:, 0] + _apart(centers)) - _apart(centers)
     equal = n_edges == n_edges[others]
     compared = equal[centers]
     theirs = ascending[concatenate_ranges(edge_ptr[others[equal]], n_edges[equal])]
@@ -201,7 +200,7 @@ def _first_of_equals(numbers: np.ndarray, groups: np.ndarray) -> tuple[np.ndarra
     Parameters
     ----------
     numbers : ndarray of shape (n_rows, n_channels)
-        Rows that differ by less than the tolerance are equal, if they are in the same group.
+        From -1 to 1. Rows of a group are equal if no gap wider than the tolerance parts them in any column.
     groups : ndarray of shape (n_rows,), int
         Ascending.
 
@@ -214,15 +213,20 @@ def _first_of_equals(numbers: np.ndarray, groups: np.ndarray) -> tuple[np.ndarra
     counts : ndarray of shape (n_distinct,)
         How many rows are.
     """
-    steps = np.column_stack([groups, np.rint(numbers / _TOLERANCE).astype(np.int64)]).view(np.uint64)
-    # One number instead of five, as two that differ have the same with a chance of 2^-64.
-    odd = np.random.RandomState(0).randint(2**63, size=steps.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    keys = (steps * odd).sum(axis=1, dtype=np.uint64)
-    _, first, which, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    for column in numbers.T:  # cut every group where there is a gap, so that noise does not carry over an edge
+        shifted = column + _apart(groups)
+        order = np.argsort(shifted)
+        cuts = np.diff(shifted[order], prepend=-np.inf) > _TOLERANCE
+        groups = np.empty_like(groups)
+        groups[order] = np.cumsum(cuts)
+    _, first, which, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(len(order))
-    return first[order], ranks[which], counts[order]
+    return first[order], np.argsort(order)[which], counts[order]
+
+
+def _apart(groups: np.ndarray) -> np.ndarray:
+    """Return what to add to numbers from -1 to 1 so that each group has a range of its own."""
+    return 4.0 * groups
 
 
 def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
@@ -234,7 +238,7 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
 
     topology, atoms, edges = Topology.of(batch).by_bonds()
     i, j = topology.centers, topology.neighbors
-    fade, distances = (x.index_select(0, edges)[:, None].double() for x in (batch.edge_weight, batch.distance))
+    distances = batch.distance.index_select(0, edges)[:, None].double()
     directions = edge_vectors(batch).index_select(0, edges).double()
     directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6)
     coefficients = draw(sight.l_max).tolist()
@@ -253,9 +257,9 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
         of_centers, of_neighbors = (node @ draw(_CHANNELS, _CHANNELS) for _ in range(2))
         seen = edge + of_centers.index_select(0, i) + of_neighbors.index_select(0, j)
         if sight.l_max:
-            blocks = topology.edges_by_block(fade * torch.sin(edge + node.index_select(0, j)))
+            blocks = topology.edges_by_block(torch.sin(edge + node.index_select(0, j)))
             sums = [(kernel @ block).flatten(0, 1) for kernel, block in zip(kernels, blocks, strict=True)]
             seen.addmm_(torch.cat(sums), draw(_CHANNELS, _CHANNELS), alpha=1 / typical_bonds)
         edge = torch.sin(seen)
-        node = torch.sin(node + topology.sum(fade * edge) @ draw(_CHANNELS, _CHANNELS) / typical_bonds)
+        node = torch.sin(node + topology.sum(edge) @ draw(_CHANNELS, _CHANNELS) / typical_bonds)
     return node[inverse(atoms)].numpy(), edge[inverse(edges)].numpy()
