@@ -20,7 +20,8 @@ ROWS = [
     ("structures to radius graphs", "matgl", "structures to graphs of 5 Å", "matgl"),
     ("CIF files to radius graphs", "pymatgen + matgl", "CIF files to graphs of 5 Å", "pymatgen and matgl"),
     ("training CGCNN", "PyG CGConv", "training CGCNN", "PyTorch Geometric's layer"),
-    ("training MEGNet", "matgl", "training MEGNet", "matgl"),
+    ("training GatedGCN", "plain PyTorch", "finetuning GatedGCN, the default", "its equations in PyTorch"),
+    ("training MEGNet", "matgl", "finetuning MEGNet", "matgl"),
     ("training ALIGNN", "alignn", "training ALIGNN", "alignn"),
 ]
 

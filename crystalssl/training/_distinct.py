@@ -239,16 +239,17 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
     topology, atoms, edges = Topology.of(batch).by_bonds()
     i, j = topology.centers, topology.neighbors
     distances = batch.distance.index_select(0, edges)[:, None].double()
-    directions = edge_vectors(batch).index_select(0, edges).double()
-    directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    coefficients = draw(sight.l_max).tolist()
     kernels = []  # a polynomial of the cosine of the angle between two bonds of an atom, for each pair of them
-    for block in topology.edges_by_block(directions):
-        cosines = block @ block.transpose(1, 2)
-        kernel = torch.zeros_like(cosines)
-        for coefficient in coefficients:
-            kernel.add_(coefficient).mul_(cosines)
-        kernels.append(kernel)
+    if sight.l_max:
+        coefficients = draw(sight.l_max).tolist()
+        directions = edge_vectors(batch).index_select(0, edges).double()
+        directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        for block in topology.edges_by_block(directions):
+            cosines = block @ block.transpose(1, 2)
+            kernel = torch.zeros_like(cosines)
+            for coefficient in coefficients:
+                kernel.add_(coefficient).mul_(cosines)
+            kernels.append(kernel)
     node = draw(N_ELEMENTS + 1, _CHANNELS)[batch.z[atoms]]
     edge = torch.cos(distances * draw(_CHANNELS) + draw(_CHANNELS))
     # About the number of an atom's bonds, so that sums over them are of the size of one.
