@@ -274,9 +274,10 @@ def infer(
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
         with_cell = getattr(module, "reads_cell", False)
-        ahead = torch.device(device).type != "cpu"
-        sight = None if ahead else getattr(module, "sight", None)  # as in training
-        batch_size = prediction_batch_size(dataset) * (8 if ahead else 1)  # a GPU wants more at once
+        on_cpu = torch.device(device).type == "cpu"
+        sight = getattr(module, "sight", None) if on_cpu else None  # as in training
+        batch_size = prediction_batch_size(dataset) * (1 if on_cpu else 8)  # a GPU wants more at once
+        ahead = not on_cpu or torch.get_num_threads() > 1
         for batch, _ in BatchIterator(dataset, batch_size, with_cell=with_cell, sight=sight, ahead=ahead):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output

@@ -9,8 +9,9 @@ from pymatgen.core import Lattice, Structure
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
 from crystalssl.encoders import ALIGNN, CGCNN, GIN, DeeperGATGNN, GatedGCN, MEGNet, Sight
+from crystalssl.estimators import _network
 from crystalssl.graphs import CorpusWriter, CrystalCorpus
-from crystalssl.training import BatchIterator, CrystalDataset, _distinct, collate
+from crystalssl.training import BatchIterator, CrystalDataset, _batching, _distinct, collate
 from crystalssl.training._distinct import collate_distinct, find_distinct
 
 SIGHT = Sight(n_layers=4, l_max=4)
@@ -206,3 +207,17 @@ def test_a_regressor_learns_and_predicts_as_from_all_atoms_and_edges(prototypes,
     expected = model.fit(graphs, y).predict(graphs)
     assert not any("n_bonds" in batch for batch in seen)
     np.testing.assert_allclose(found, expected, atol=2e-3 * y.std())
+
+
+@pytest.mark.parametrize(("ensemble_size", "n_calls"), [(1, 3), (2, 1)])
+def test_what_is_distinct_is_found_once_for_all_networks_and_batch_by_batch_for_one(
+    ensemble_size, n_calls, prototypes, monkeypatch
+):
+    graphs = graphs_of(prototypes[:30])
+    y = np.log(np.linalg.det(graphs.lattice))
+    model = CrystalSSLRegressor(max_epochs=1, ensemble_size=ensemble_size, random_state=0, device="cpu").fit(graphs, y)
+    expected, calls = model.predict(graphs), []
+    monkeypatch.setattr(_network, "prediction_batch_size", lambda dataset: 10)
+    monkeypatch.setattr(_batching, "find_distinct", lambda *args: calls.append(args) or find_distinct(*args))
+    np.testing.assert_allclose(model.predict(graphs), expected, atol=1e-4 * y.std())
+    assert len(calls) == n_calls
