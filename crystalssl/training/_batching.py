@@ -121,11 +121,9 @@ class CrystalDataset(Dataset):
         """
         if sight is None:
             return collate(self.graphs, rows)
-        if sight in self._distinct:
+        if isinstance(self.graphs, CrystalGraphs) and sight in self._distinct:
             return collate_distinct(self.graphs, self._distinct[sight], rows)
-        graphs = self.graphs
-        if isinstance(graphs, CrystalCorpus):
-            graphs, rows = graphs.gather(rows)
+        graphs, rows = (self.graphs, rows) if isinstance(self.graphs, CrystalGraphs) else self.graphs.gather(rows)
         graphs = graphs[rows]
         return collate_distinct(graphs, find_distinct(graphs, sight), np.arange(len(graphs)))
 
