@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -139,15 +140,27 @@ def test_what_there_is_no_pass_for_is_left_to_torch(x):
     assert not compiled_serves(torch.empty(3, 64), l_max=9)
 
 
-def test_a_package_with_other_functions_is_not_used(monkeypatch):
-    class Other:
-        INTERFACE = -1
+@pytest.fixture
+def find_again():
+    """The library is looked for again, in the test and after it."""
+    _compiled.library.cache_clear()
+    yield
+    _compiled.library.cache_clear()
 
-    _compiled.library.cache_clear()
-    monkeypatch.setattr(_compiled, "crystalssl_compiled", lambda: Other)
+
+def test_a_package_with_other_functions_is_not_used(monkeypatch, find_again):
+    monkeypatch.setattr(_compiled, "crystalssl_compiled", lambda: SimpleNamespace(INTERFACE=-1))
     assert _compiled.library() is None
-    monkeypatch.undo()
-    _compiled.library.cache_clear()
+
+
+def test_a_package_that_cannot_be_loaded_is_said_to_be_so(monkeypatch, find_again):
+    def library(instructions):
+        raise OSError("a symbol is missing")
+
+    package = SimpleNamespace(INTERFACE=_compiled._INTERFACE, library=library)
+    monkeypatch.setattr(_compiled, "crystalssl_compiled", lambda: package)
+    with pytest.warns(UserWarning, match=r"cannot be loaded \(a symbol is missing\); install it again"):
+        assert _compiled.library() is None
 
 
 @compiled

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,7 +48,15 @@ def library() -> ctypes.CDLL | None:
     package = crystalssl_compiled()
     if package is None or package.INTERFACE != _INTERFACE:
         return None
-    return package.library(torch.backends.cpu.get_cpu_capability())
+    try:
+        return package.library(torch.backends.cpu.get_cpu_capability())
+    except OSError as error:
+        warnings.warn(
+            f"crystalssl-compiled cannot be loaded ({error}); install it again, or uninstall it. All is computed without "
+            "it, more slowly",
+            stacklevel=2,
+        )
+        return None
 
 
 def compiled_serves(x: Tensor, channels: int = _VECTOR, l_max: int = 0) -> bool:
@@ -123,7 +132,7 @@ class _GatedMean(torch.autograd.Function):
         by_mean = by_mean.contiguous()
         by_new_edges = None if weight is None or by_new_edges is None else by_new_edges.contiguous()
         by_logits, by_nodes = torch.empty_like(logits), torch.zeros_like(nodes)
-        by_norm = nodes.new_zeros(len(rows.parts) - 1, 2, dim)
+        by_norm = nodes.new_empty(len(rows.parts) - 1, 2, dim)
         given = nodes, envelope, logits, weight, bias, ctx.norm_epsilon, mean, total, by_mean, by_new_edges
         _run("gate_backward", rows, dim // _VECTOR, *given, by_logits, by_nodes, by_norm)
         by_weight, by_bias = (None, None) if weight is None else by_norm.sum(dim=0)
