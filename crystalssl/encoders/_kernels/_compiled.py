@@ -52,8 +52,8 @@ def library() -> ctypes.CDLL | None:
         return package.library(torch.backends.cpu.get_cpu_capability())
     except OSError as error:
         warnings.warn(
-            f"crystalssl-compiled cannot be loaded ({error}); install it again, or uninstall it. All is computed without "
-            "it, more slowly",
+            f"crystalssl-compiled cannot be loaded ({error}); install it again, or uninstall it. All is computed, more "
+            "slowly, without it",
             stacklevel=2,
         )
         return None
