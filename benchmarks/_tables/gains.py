@@ -45,10 +45,12 @@ def of_each_seed(runs: Chosen, sizes: list[str]) -> pd.Series:
 def summary(runs: Chosen, sizes: list[str]) -> str:
     """Return how much pretraining gains and how often."""
     table, single, seeds = changes(runs, sizes), errors(runs, sizes), of_each_seed(runs, sizes)
+    said = f"{np.nanmean(table):+.1%} on average, lower in {wins(table)} cells"
+    if len(seeds) == 1:
+        return f"{said}; one seed"
     return (
-        f"{np.nanmean(table):+.1%} on average, lower in {wins(table)} cells and in "
-        f"{wins(single[runs.method] - single[runs.baseline])} single runs; seed by seed {seeds.min():+.1%} to "
-        f"{seeds.max():+.1%}"
+        f"{said} and in {wins(single[runs.method] - single[runs.baseline])} single runs; seed by seed "
+        f"{seeds.min():+.1%} to {seeds.max():+.1%}"
     )
 
 
