@@ -277,8 +277,7 @@ def infer(
         on_cpu = torch.device(device).type == "cpu"
         sight = getattr(module, "sight", None) if on_cpu else None  # as in training
         batch_size = prediction_batch_size(dataset) * (1 if on_cpu else 8)  # a GPU wants more at once
-        ahead = not on_cpu or torch.get_num_threads() > 1
-        for batch, _ in BatchIterator(dataset, batch_size, with_cell=with_cell, sight=sight, ahead=ahead):
+        for batch, _ in BatchIterator(dataset, batch_size, with_cell=with_cell, sight=sight, ahead=not on_cpu):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

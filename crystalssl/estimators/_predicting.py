@@ -58,8 +58,6 @@ class NetworkEnsemble(CrystalEstimator):
                 dataset = CrystalDataset(graphs)
                 # Networks that do not read the cell need no features of it, which take time.
                 outside.add(graphs, dataset.cell_features if self.net_.module_.reads_cell else None)
-                if len(self.nets_) > 1 and device == "cpu" and self.net_.module_.sight is not None:
-                    dataset.find_distinct(self.net_.module_.sight)
                 yield np.stack([look(member, dataset, indices) for member in range(len(self.nets_))], axis=1)
 
         def look(member: int, dataset: CrystalDataset, indices: np.ndarray) -> np.ndarray:

@@ -121,19 +121,13 @@ class CrystalDataset(Dataset):
         """
         if sight is None:
             return collate(self.graphs, rows)
-        if isinstance(self.graphs, CrystalGraphs) and sight in self._distinct:
-            return collate_distinct(self.graphs, self._distinct[sight], rows)
-        graphs, rows = (self.graphs, rows) if isinstance(self.graphs, CrystalGraphs) else self.graphs.gather(rows)
-        graphs = graphs[rows]
-        return collate_distinct(graphs, find_distinct(graphs, sight), np.arange(len(graphs)))
-
-    def find_distinct(self, sight: Sight) -> None:
-        """Find what an encoder can tell apart in all rows, of which batches will be made more than once.
-
-        Not in those of a corpus, where what was found would take too much memory.
-        """
-        if sight not in self._distinct and isinstance(self.graphs, CrystalGraphs):
+        if isinstance(self.graphs, CrystalCorpus):  # of which what was found would take as much memory as the graphs
+            graphs, rows = self.graphs.gather(rows)
+            graphs = graphs[rows]
+            return collate_distinct(graphs, find_distinct(graphs, sight), np.arange(len(graphs)))
+        if sight not in self._distinct:
             self._distinct[sight] = find_distinct(self.graphs, sight)
+        return collate_distinct(self.graphs, self._distinct[sight], rows)
 
 
 class BatchIterator:
@@ -198,8 +192,6 @@ class BatchIterator:
     def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         indices = self.dataset.indices
         if self.shuffle:
-            if self.sight is not None:
-                self.dataset.find_distinct(self.sight)
             indices = shuffled(self.dataset.graphs, indices, self.generator)
         n_batches, start, self.skip = len(self), self.skip, 0
         rows = [indices[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
