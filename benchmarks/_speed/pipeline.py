@@ -15,7 +15,8 @@ from crystalssl import CrystalGraphs, CrystalGraphTransformer, CrystalSSLRegress
 from crystalssl.encoders import ENCODERS
 from crystalssl.estimators._network import PropertyNetwork, prediction_batch_size
 from crystalssl.estimators._target import TargetScaler
-from crystalssl.training import BatchIterator, CrystalDataset
+from crystalssl.training import CrystalDataset
+from crystalssl.training._batching import batches_for
 from crystalssl.training._callbacks import MovingAverage, WarmupCosine
 from crystalssl.training._seeding import MAX_SEED, derive_seed, seeded
 
@@ -149,9 +150,7 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
         module = PropertyNetwork(encoder, 1, model.head_dim, model.dropout, False, dataset.cell_features)
     seed = derive_seed(seed, 1)
     generator = torch.Generator()
-    batches = BatchIterator(
-        dataset, model.batch_size, shuffle=True, generator=generator, with_cell=True, sight=module.sight
-    )
+    batches = batches_for(module, dataset, model.batch_size, "cpu", shuffle=True, generator=generator)
     schedule = WarmupCosine(len(batches), model.max_epochs)
     groups = [{"params": list(part.parameters())} for part in (module.encoder, module.head)]
     optimizer = torch.optim.AdamW(groups, lr=model.learning_rate, weight_decay=model.weight_decay, fused=True)
@@ -176,6 +175,6 @@ def bare_fit(model: CrystalSSLRegressor, graphs: CrystalGraphs, y: np.ndarray) -
 def bare_predict(module: nn.Module, scaler: TargetScaler, graphs: CrystalGraphs) -> np.ndarray:
     """Predict as `predict` does."""
     dataset = CrystalDataset(graphs)
-    batches = BatchIterator(dataset, prediction_batch_size(dataset), with_cell=True, sight=module.sight)
+    batches = batches_for(module, dataset, prediction_batch_size(dataset, "cpu"), "cpu")
     rows = [module(batch).numpy() for batch, _ in batches]
     return scaler.to_unit(scaler.unscale(np.concatenate(rows)))[:, 0]

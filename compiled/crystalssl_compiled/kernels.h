@@ -205,9 +205,11 @@ constexpr int64_t begin(int64_t degree) { return degree * degree - 1; }
 
 constexpr int L_MAX = 8;
 
-// A_i^lm = Σ_j w_ij M_ij^lm with M the mean of Y over the bonds that an edge stands for, w_ij = radial_ij source_j f_ij; s_ij^l = Σ_m A_i^lm Y_ij^lm; p_i^l = Σ_m (A_i^lm)².
+// A_i^lm = Σ_j w_ij M_ij^lm with M the mean of Y over the bonds that an edge stands for and w_ij = radial_ij source_j f_ij;
+// s_ij^l = Σ_m A_i^lm Y_ij^lm; p_i^l = Σ_m (A_i^lm)².
 void angles_forward(const Graph& graph, int64_t channels, int64_t l_max, const float* radial, const float* source,
-                    const float* envelope, const float* harmonics, const float* means, float* moments, float* sums, float* power) {
+                    const float* envelope, const float* harmonics, const float* means, float* moments, float* sums,
+                    float* power) {
     const int64_t n_harmonics = begin(l_max + 1);
     for (int64_t i = graph.parts[graph.first]; i < graph.parts[graph.last]; ++i) {
         for (int64_t c = 0; c < channels; c += WIDTH) {
@@ -236,8 +238,8 @@ void angles_forward(const Graph& graph, int64_t channels, int64_t l_max, const f
 
 // Gradients of the above by `radial`, and by `source`, which begins at zero.
 void angles_backward(const Graph& graph, int64_t channels, int64_t l_max, const float* radial, const float* source,
-                     const float* envelope, const float* harmonics, const float* means, const float* moments, const float* by_sums,
-                     const float* by_power, float* by_radial, float* by_source) {
+                     const float* envelope, const float* harmonics, const float* means, const float* moments,
+                     const float* by_sums, const float* by_power, float* by_radial, float* by_source) {
     const int64_t n_harmonics = begin(l_max + 1);
     for (int64_t i = graph.parts[graph.first]; i < graph.parts[graph.last]; ++i) {
         for (int64_t c = 0; c < channels; c += WIDTH) {
@@ -250,7 +252,8 @@ void angles_backward(const Graph& graph, int64_t channels, int64_t l_max, const 
             for (int64_t k = graph.edge_ptr[i]; k < graph.edge_ptr[i + 1]; ++k)
                 for (int64_t l = 1; l <= l_max; ++l) {
                     const vec by_s = load(by_sums + (k * l_max + l - 1) * channels + c);
-                    for (int64_t lm = begin(l); lm < begin(l + 1); ++lm) by_a[lm] += by_s * harmonics[k * n_harmonics + lm];
+                    for (int64_t lm = begin(l); lm < begin(l + 1); ++lm)
+                        by_a[lm] += by_s * harmonics[k * n_harmonics + lm];
                 }
             for (int64_t k = graph.edge_ptr[i]; k < graph.edge_ptr[i + 1]; ++k) {
                 vec by_w = vec{};
@@ -369,10 +372,10 @@ EXPORT void crystalssl_angles_forward(const Graph* graph, int64_t channels, int6
 
 EXPORT void crystalssl_angles_backward(const Graph* graph, int64_t channels, int64_t l_max, const float* radial,
                                        const float* source, const float* envelope, const float* harmonics,
-                                       const float* means, const float* moments, const float* by_sums, const float* by_power,
-                                       float* by_radial, float* by_source) {
-    angles_backward(*graph, channels, l_max, radial, source, envelope, harmonics, means, moments, by_sums, by_power, by_radial,
-                    by_source);
+                                       const float* means, const float* moments, const float* by_sums,
+                                       const float* by_power, float* by_radial, float* by_source) {
+    angles_backward(*graph, channels, l_max, radial, source, envelope, harmonics, means, moments, by_sums, by_power,
+                    by_radial, by_source);
 }
 
 EXPORT void crystalssl_pool_forward(const Graph* rows, int64_t dim, int64_t n_statistics, const float* x,

@@ -72,7 +72,7 @@ class Readout(nn.Module):
         added where a maximum or a softmax is taken. With the last edge of a crystal the whole goes to 0.
         """
         counts = batch.n_alike[:, None] if "n_alike" in batch else None
-        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch, counts=counts)]
+        parts = [self._pool(self.nodes, node, batch.batch, batch.ptr, batch, counts)]
         if self.edges is not None:
             center = batch.edge_index[1]
             crystal = batch.batch[center]
@@ -80,11 +80,13 @@ class Readout(nn.Module):
             if counts is not None:
                 counts = counts[center] * batch.n_bonds[:, None]
             if edge_weight is None:
-                parts.append(self._pool(self.edges, *rows, counts=counts))
+                parts.append(self._pool(self.edges, *rows, counts))
             else:
                 largest = _pool(edge_weight[:, None], crystal, batch.num_graphs, "max")
                 relative = edge_weight[:, None] / largest[crystal].clamp(min=1e-30)
-                parts.append(largest * self._pool(self.edges, *rows, relative.log().clamp(min=-80), counts))
+                fading = relative.log().clamp(min=-80)
+                weight = fading.exp() if counts is None else fading.exp() * counts
+                parts.append(largest * self._pool(self.edges, *rows, weight, fading))
         if state is not None:
             parts.append(state)
         return torch.cat(parts, dim=1)
@@ -102,13 +104,14 @@ class Readout(nn.Module):
         crystal: Tensor,
         ptr: Tensor,
         batch: Batch,
-        log_weight: Tensor | None = None,
-        counts: Tensor | None = None,
+        weight: Tensor | None,
+        fading: Tensor | None = None,
     ) -> Tensor:
+        if isinstance(pooling, Statistics):
+            return pooling(x, crystal, ptr, weight, fading)
         # Stored estimators of version 0.1.0 hold PyG's aggregations, which are called like ours and take no weights.
-        weighted = {"log_weight": log_weight, "counts": counts}
-        given = {name: weights for name, weights in weighted.items() if weights is not None}
-        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr, **given)
+        weights = () if weight is None else (weight,)
+        return pooling(x, crystal, batch if isinstance(pooling, CompositionAttention) else ptr, *weights)
 
 
 def _pooling(name: str, dim: int, statistics: list[str]) -> tuple[nn.Module, int]:
@@ -138,29 +141,26 @@ class Statistics(Layer):
         x: Tensor,
         crystal: Tensor,
         ptr: Tensor,
-        log_weight: Tensor | None = None,
-        counts: Tensor | None = None,
+        weight: Tensor | None = None,
+        fading: Tensor | None = None,
     ) -> Tensor:
         """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``.
 
-        A row counts as `counts` rows in the mean.
+        Means are weighted; `fading` is added where a maximum is taken, and subtracted where a minimum is.
         """
-        weights = counts
-        if log_weight is not None:
-            weights = log_weight.exp() if counts is None else log_weight.exp() * counts
         if self.kernels == "fast":
-            compiled = compiled_statistics(x, ptr, weights, log_weight, self.names)
+            compiled = compiled_statistics(x, ptr, weight, fading, self.names)
             if compiled is not None:
                 return compiled
         n_crystals = len(ptr) - 1
-        if weights is None:
+        if weight is None:
             return torch.cat([_pool(x, crystal, n_crystals, name) for name in self.names], dim=1)
-        log_weight = torch.zeros_like(weights) if log_weight is None else log_weight
-        total = _pool(weights, crystal, n_crystals, "sum").clamp(min=1e-30)
+        shift = 0 if fading is None else fading
+        total = _pool(weight, crystal, n_crystals, "sum").clamp(min=1e-30)
         pooled = {
-            "mean": lambda: _pool(x * weights, crystal, n_crystals, "sum") / total,
-            "max": lambda: _pool(x + log_weight, crystal, n_crystals, "max"),
-            "min": lambda: _pool(x - log_weight, crystal, n_crystals, "min"),
+            "mean": lambda: _pool(x * weight, crystal, n_crystals, "sum") / total,
+            "max": lambda: _pool(x + shift, crystal, n_crystals, "max"),
+            "min": lambda: _pool(x - shift, crystal, n_crystals, "min"),
         }
         return torch.cat([pooled[name]() for name in self.names], dim=1)
 
@@ -172,25 +172,14 @@ class Set2Set(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(2 * dim, dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        crystal: Tensor,
-        ptr: Tensor,
-        log_weight: Tensor | None = None,
-        counts: Tensor | None = None,
-    ) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``.
-
-        A row counts as `counts` rows.
-        """
+    def forward(self, x: Tensor, crystal: Tensor, ptr: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`; those of crystal k are ``ptr[k]:ptr[k + 1]``."""
         state, n_crystals = None, len(ptr) - 1
-        log_weight = _times(log_weight, counts)
         pooled = x.new_zeros(n_crystals, self.lstm.input_size)
         for _ in range(_N_SET2SET_STEPS):
             query, state = self.lstm(pooled[None], state)
             scores = (x * query[0][crystal]).sum(dim=1, keepdim=True)
-            scores = scores if log_weight is None else scores + log_weight
+            scores = scores if weight is None else scores + weight.log()
             weights = softmax(scores, crystal, num_nodes=n_crystals)
             pooled = torch.cat([query[0], _pool(x * weights, crystal, n_crystals, "sum")], dim=1)
         return pooled
@@ -204,34 +193,19 @@ class CompositionAttention(nn.Module):
         self.hidden = nn.Linear(dim + _N_SHARES, dim)
         self.score = nn.Linear(dim, 1)
 
-    def forward(
-        self,
-        x: Tensor,
-        crystal: Tensor,
-        batch: Batch,
-        log_weight: Tensor | None = None,
-        counts: Tensor | None = None,
-    ) -> Tensor:
-        """Pool rows `x` that belong to the crystals in `crystal`; a row counts as `counts` rows."""
+    def forward(self, x: Tensor, crystal: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        """Pool rows `x` that belong to the crystals in `crystal`."""
         composition = x.new_zeros(batch.num_graphs, _N_SHARES)
         n_alike = batch.n_alike if "n_alike" in batch else torch.ones_like(batch.z, dtype=x.dtype)
         share = n_alike / _pool(n_alike, batch.batch, batch.num_graphs, "sum")[batch.batch]
-        log_weight = _times(log_weight, counts)
         composition.index_put_((batch.batch, batch.z), share, accumulate=True)
         # The linear layer on [x, composition] acts on each crystal's composition once, not once per row.
         of_row, of_composition = self.hidden.weight.split([x.shape[1], _N_SHARES], dim=1)
         context = F.linear(composition, of_composition, self.hidden.bias)
         hidden = F.softplus(F.linear(x, of_row) + context[crystal])
-        scores = self.score(hidden) if log_weight is None else self.score(hidden) + log_weight
+        scores = self.score(hidden) if weight is None else self.score(hidden) + weight.log()
         weights = softmax(scores, crystal, num_nodes=batch.num_graphs)
         return _pool(x * weights, crystal, batch.num_graphs, "sum")
-
-
-def _times(log_weight: Tensor | None, counts: Tensor | None) -> Tensor | None:
-    """Return the logarithms of weights of rows that stand for several."""
-    if counts is None:
-        return log_weight
-    return counts.log() if log_weight is None else log_weight + counts.log()
 
 
 def _pool(x: Tensor, crystal: Tensor, n_crystals: int, reduce: str) -> Tensor:

@@ -15,7 +15,8 @@ from torch_geometric.data import Batch
 
 from crystalssl.encoders import Encoded, Encoder, Sight
 from crystalssl.exceptions import NonFiniteError
-from crystalssl.training import BatchIterator, CrystalDataset, CrystalNet
+from crystalssl.training import CrystalDataset, CrystalNet
+from crystalssl.training._batching import batches_for
 from crystalssl.training._finite import find_fault
 from crystalssl.training._precision import matmul_precision, usual_torch
 from crystalssl.training._seeding import Dropout
@@ -239,10 +240,11 @@ class Standardization(nn.Module):
         return (x - self.center) / self.scale
 
 
-def prediction_batch_size(dataset: CrystalDataset) -> int:
-    """Return how many crystals to predict for at once."""
+def prediction_batch_size(dataset: CrystalDataset, device: str) -> int:
+    """Return how many crystals to predict for at once; a GPU wants more of them than a processor."""
     n_edges = int(dataset.graphs.n_edges_of(dataset.indices).sum())
-    return max(1, round(EDGES_AT_ONCE * len(dataset) / max(n_edges, 1)))
+    at_once = EDGES_AT_ONCE * (1 if torch.device(device).type == "cpu" else 8)
+    return max(1, round(at_once * len(dataset) / max(n_edges, 1)))
 
 
 @usual_torch()
@@ -273,11 +275,7 @@ def infer(
     module.eval()
     rows, start = np.empty((len(dataset), 0), np.float32), 0
     with matmul_precision(precision):
-        with_cell = getattr(module, "reads_cell", False)
-        on_cpu = torch.device(device).type == "cpu"
-        sight = getattr(module, "sight", None) if on_cpu else None  # as in training
-        batch_size = prediction_batch_size(dataset) * (1 if on_cpu else 8)  # a GPU wants more at once
-        for batch, _ in BatchIterator(dataset, batch_size, with_cell=with_cell, sight=sight, ahead=not on_cpu):
+        for batch, _ in batches_for(module, dataset, prediction_batch_size(dataset, device), device):
             output = module(batch.to(device))
             output = output.vector if isinstance(output, Encoded) else output
             if not start:  # all at once: vectors take as much memory as the graphs, and joining them twice that

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch
 
@@ -18,7 +20,7 @@ from crystalssl.training._collate import collate
 from crystalssl.training._distinct import DistinctParts, collate_distinct, find_distinct
 from crystalssl.training._sharing import balanced
 
-__all__ = ["BatchIterator", "CrystalDataset", "shuffled"]
+__all__ = ["BatchIterator", "CrystalDataset", "batches_for", "shuffled"]
 
 _READY = 4096
 """Crystals in batches of a corpus that may wait to be used, while the next shards are read."""
@@ -128,6 +130,22 @@ class CrystalDataset(Dataset):
         if sight not in self._distinct:
             self._distinct[sight] = find_distinct(self.graphs, sight)
         return collate_distinct(self.graphs, self._distinct[sight], rows)
+
+
+def batches_for(
+    module: nn.Module, dataset: CrystalDataset, batch_size: int, device: str, **options: Any
+) -> BatchIterator:
+    """Return the batches that a network reads on a device; further options are those of :class:`BatchIterator`."""
+    on_cpu = torch.device(device).type == "cpu"
+    return BatchIterator(
+        dataset,
+        batch_size,
+        with_cell=getattr(module, "reads_cell", False),
+        # A GPU is done with all atoms before the processor has found out which are alike.
+        sight=getattr(module, "sight", None) if on_cpu else None,
+        ahead=not on_cpu,
+        **options,
+    )
 
 
 class BatchIterator:

@@ -7,9 +7,9 @@ import torch
 from torch_geometric.data import Batch
 
 from crystalssl.graphs import CrystalCorpus, CrystalGraphs, GraphRecipe
-from crystalssl.graphs._ragged import concatenate_ranges
+from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
 
-__all__ = ["collate", "edge_weights"]
+__all__ = ["collate", "connected", "edge_weights"]
 
 
 def collate(graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> Batch:
@@ -41,33 +41,49 @@ def collate(graphs: CrystalGraphs | CrystalCorpus, indices: np.ndarray) -> Batch
         graphs, indices = graphs.gather(indices)
     n_atoms = np.diff(graphs.atom_offsets)[indices]
     atoms = concatenate_ranges(graphs.atom_offsets[indices], n_atoms)
-    first_edge = graphs.edge_offsets[graphs.atom_offsets[indices]]
-    n_edges = graphs.edge_offsets[graphs.atom_offsets[indices + 1]] - first_edge
-    edges = concatenate_ranges(first_edge, n_edges)
-
-    ptr = np.concatenate([[0], np.cumsum(n_atoms)])
-    degrees = graphs.edge_offsets[atoms + 1] - graphs.edge_offsets[atoms]
-    centers = np.repeat(np.arange(len(atoms)), degrees)
-    neighbors = graphs.neighbors[edges] + np.repeat(ptr[:-1], n_edges)
-    neighbor_ptr = np.concatenate([[0], np.cumsum(np.bincount(neighbors, minlength=len(atoms)))])
-
-    distances = graphs.distances[edges]
-    edge_ptr = np.concatenate([[0], np.cumsum(degrees)])
-    batch = Batch(
-        z=torch.from_numpy(graphs.atomic_numbers[atoms].astype(np.int64)),
-        pos=torch.from_numpy(graphs.positions[atoms].astype(np.float32)),
-        cell=torch.from_numpy(graphs.lattice[indices].astype(np.float32)),
-        edge_index=torch.from_numpy(np.stack([neighbors, centers])),
-        image=torch.from_numpy(graphs.images[edges].astype(np.float32)),
-        distance=torch.from_numpy(distances),
-        edge_weight=torch.from_numpy(edge_weights(distances, centers, edge_ptr, graphs.recipe)),
-        edge_ptr=torch.from_numpy(edge_ptr),
-        neighbor_order=torch.from_numpy(np.argsort(neighbors, kind="stable")),
-        neighbor_ptr=torch.from_numpy(neighbor_ptr),
-        batch=torch.from_numpy(np.repeat(np.arange(len(indices)), n_atoms)),
-        ptr=torch.from_numpy(ptr),
+    degrees = np.diff(graphs.edge_offsets)[atoms]
+    edges = concatenate_ranges(graphs.edge_offsets[atoms], degrees)
+    distances, centers = graphs.distances[edges], np.repeat(np.arange(len(atoms)), degrees)
+    return connected(
+        n_atoms,
+        degrees,
+        graphs.neighbors[edges],
+        z=graphs.atomic_numbers[atoms].astype(np.int64),
+        pos=graphs.positions[atoms].astype(np.float32),
+        cell=graphs.lattice[indices].astype(np.float32),
+        image=graphs.images[edges].astype(np.float32),
+        distance=distances,
+        edge_weight=edge_weights(distances, centers, offsets_of(degrees), graphs.recipe),
     )
-    batch._num_graphs = len(indices)
+
+
+def connected(n_atoms: np.ndarray, n_edges: np.ndarray, neighbors: np.ndarray, **fields: np.ndarray) -> Batch:
+    """Return a batch with who is whose neighbour, and further fields.
+
+    Parameters
+    ----------
+    n_atoms : ndarray of shape (n_crystals,), int
+        Of each crystal.
+    n_edges : ndarray of shape (n_atoms,), int
+        Of each atom.
+    neighbors : ndarray of shape (n_edges,), int
+        Of all edges, grouped by their centres; counted within the crystal.
+    **fields : ndarray
+        Further fields of the batch.
+    """
+    ptr = offsets_of(n_atoms)
+    crystals, centers = np.repeat(np.arange(len(n_atoms)), n_atoms), np.repeat(np.arange(len(n_edges)), n_edges)
+    neighbors = neighbors + ptr[crystals[centers]]
+    fields |= {
+        "edge_index": np.stack([neighbors, centers]),
+        "edge_ptr": offsets_of(n_edges),
+        "neighbor_order": np.argsort(neighbors, kind="stable"),
+        "neighbor_ptr": offsets_of(np.bincount(neighbors, minlength=len(n_edges))),
+        "batch": crystals,
+        "ptr": ptr,
+    }
+    batch = Batch(**{name: torch.from_numpy(values) for name, values in fields.items()})
+    batch._num_graphs = len(n_atoms)
     return batch
 
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from crystalssl._geometry import edge_vectors
 from crystalssl.encoders import Sight
+from crystalssl.encoders._angles import BondAngles
 from crystalssl.encoders._topology import Topology, inverse
 from crystalssl.graphs import N_ELEMENTS, CrystalGraphs
 from crystalssl.graphs._ragged import concatenate_ranges, offsets_of
-from crystalssl.training._collate import collate, edge_weights
+from crystalssl.training._collate import collate, connected, edge_weights
 
 __all__ = ["DistinctParts", "collate_distinct", "find_distinct"]
 
@@ -120,11 +120,8 @@ def collate_distinct(graphs: CrystalGraphs, parts: DistinctParts, indices: np.nd
     n_bonds = np.diff(parts.bond_offsets)[edges]
     bonds = parts.bonds[concatenate_ranges(parts.bond_offsets[edges], n_bonds)]
 
-    ptr, edge_ptr, bond_ptr = offsets_of(n_atoms), offsets_of(n_edges), offsets_of(n_bonds)
+    edge_ptr, bond_ptr = offsets_of(n_edges), offsets_of(n_bonds)
     crystals, centers = np.repeat(np.arange(len(indices)), n_atoms), np.repeat(np.arange(len(atoms)), n_edges)
-    neighbors = parts.neighbors[edges] + ptr[crystals[centers]]
-    neighbor_ptr = offsets_of(np.bincount(neighbors, minlength=len(atoms)))
-
     distances, bond_centers = graphs.distances[bonds], np.repeat(centers, n_bonds)
     weights = edge_weights(distances, bond_centers, bond_ptr[edge_ptr], graphs.recipe)
     sites = parts.atoms[atoms]
@@ -133,23 +130,18 @@ def collate_distinct(graphs: CrystalGraphs, parts: DistinctParts, indices: np.nd
     shifts = np.einsum("bi,bij->bj", graphs.images[bonds].astype(float), graphs.lattice[rows])
     vectors = graphs.positions[ends] + shifts - graphs.positions[starts]
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
-    batch = Batch(
-        z=torch.from_numpy(graphs.atomic_numbers[sites].astype(np.int64)),
-        n_alike=torch.from_numpy(parts.n_alike[atoms]),
-        edge_index=torch.from_numpy(np.stack([neighbors, centers])),
-        distance=torch.from_numpy(distances[bond_ptr[:-1]]),
-        edge_weight=torch.from_numpy(weights[bond_ptr[:-1]]),
-        n_bonds=torch.from_numpy(n_bonds.astype(np.float32)),
-        directions=torch.from_numpy(directions.astype(np.float32)),
-        bond_ptr=torch.from_numpy(bond_ptr),
-        edge_ptr=torch.from_numpy(edge_ptr),
-        neighbor_order=torch.from_numpy(np.argsort(neighbors, kind="stable")),
-        neighbor_ptr=torch.from_numpy(neighbor_ptr),
-        batch=torch.from_numpy(crystals),
-        ptr=torch.from_numpy(ptr),
+    return connected(
+        n_atoms,
+        n_edges,
+        parts.neighbors[edges],
+        z=graphs.atomic_numbers[sites].astype(np.int64),
+        n_alike=parts.n_alike[atoms],
+        distance=distances[bond_ptr[:-1]],
+        edge_weight=weights[bond_ptr[:-1]],
+        n_bonds=n_bonds.astype(np.float32),
+        directions=directions.astype(np.float32),
+        bond_ptr=bond_ptr,
     )
-    batch._num_graphs = len(indices)
-    return batch
 
 
 def _distinct_of(batch: Batch, sight: Sight) -> DistinctParts:
@@ -242,9 +234,8 @@ def _colors(batch: Batch, sight: Sight) -> tuple[np.ndarray, np.ndarray]:
     kernels = []  # a polynomial of the cosine of the angle between two bonds of an atom, for each pair of them
     if sight.l_max:
         coefficients = draw(sight.l_max).tolist()
-        directions = edge_vectors(batch).index_select(0, edges).double()
-        directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        for block in topology.edges_by_block(directions):
+        directions = BondAngles.of(batch, topology, edges, sight.l_max).directions
+        for block in topology.edges_by_block(directions.double()):
             cosines = block @ block.transpose(1, 2)
             kernel = torch.zeros_like(cosines)
             for coefficient in coefficients:

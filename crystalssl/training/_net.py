@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from crystalssl._ranks import average_gradients, current_ranks, global_batch_norm, global_mean
-from crystalssl.training._batching import BatchIterator, CrystalDataset
+from crystalssl.training._batching import BatchIterator, CrystalDataset, batches_for
 from crystalssl.training._callbacks import FinalWeights, StopTraining
 from crystalssl.training._precision import matmul_precision
 from crystalssl.training._preemption import asked_to_leave
@@ -86,13 +86,16 @@ class CrystalNet(NeuralNet):
     def get_iterator(self, dataset: CrystalDataset, training: bool = False) -> BatchIterator:
         """Return the batches of one epoch."""
         generator = self._randomness.order if self._randomness else None
-        with_cell = getattr(self.module_, "reads_cell", False)
         ranks = current_ranks()
-        ahead = torch.device(self.device).type != "cpu"
-        # A GPU is done with all atoms before the processor has found out which are alike.
-        sight = None if ahead else getattr(self.module_, "sight", None)
-        share = ranks.rank, ranks.size
-        iterator = BatchIterator(dataset, self.batch_size, training, generator, with_cell, sight, share, ahead)
+        iterator = batches_for(
+            self.module_,
+            dataset,
+            self.batch_size,
+            self.device,
+            shuffle=training,
+            generator=generator,
+            share=(ranks.rank, ranks.size),
+        )
         if training:
             self.training_batches_ = iterator
         return iterator

@@ -209,12 +209,25 @@ def test_a_regressor_learns_and_predicts_as_from_all_atoms_and_edges(prototypes,
     np.testing.assert_allclose(found, expected, atol=2e-3 * y.std())
 
 
+def test_a_gpu_gets_all_atoms_and_edges():
+    class Network(torch.nn.Module):
+        sight, reads_cell = SIGHT, True
+
+    dataset = CrystalDataset(graphs_of([Structure(Lattice.cubic(3.3), ["Po"], [[0, 0, 0]])]))
+    on_cpu, on_gpu = (_batching.batches_for(Network(), dataset, 1, device) for device in ("cpu", "cuda"))
+    assert (on_cpu.sight, on_cpu.ahead, on_cpu.with_cell) == (SIGHT, False, True)
+    assert (on_gpu.sight, on_gpu.ahead, on_gpu.with_cell) == (None, True, True)
+
+
 def test_what_is_distinct_is_found_once_for_all_networks_and_batches(prototypes, monkeypatch):
     graphs = graphs_of(prototypes[:30])
     y = np.log(np.linalg.det(graphs.lattice))
-    model = CrystalSSLRegressor(max_epochs=1, ensemble_size=2, random_state=0, device="cpu").fit(graphs, y)
-    expected, calls = model.predict(graphs), []
-    monkeypatch.setattr(_network, "prediction_batch_size", lambda dataset: 10)
+    calls = []
     monkeypatch.setattr(_batching, "find_distinct", lambda *args: calls.append(args) or find_distinct(*args))
+    model = CrystalSSLRegressor(max_epochs=2, ensemble_size=2, random_state=0, device="cpu").fit(graphs, y)
+    assert len(calls) == 1
+    expected = model.predict(graphs)
+    calls.clear()
+    monkeypatch.setattr(_network, "prediction_batch_size", lambda *args: 10)
     np.testing.assert_allclose(model.predict(graphs), expected, atol=1e-4 * y.std())
     assert len(calls) == 1

@@ -50,7 +50,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return package.library(torch.backends.cpu.get_cpu_capability())
-    except OSError as error:
+    except (ImportError, OSError) as error:
         warnings.warn(
             f"crystalssl-compiled cannot be loaded ({error}); install it again, or uninstall it. All is computed, more "
             "slowly, without it",
