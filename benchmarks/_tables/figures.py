@@ -33,10 +33,12 @@ TITLES = {
 
 
 def label_efficiency_data(files: ResultFiles) -> pd.DataFrame:
-    """Return the errors of the default and of its encoder from scratch with 25 labels to 80 % of the rows."""
+    """Return the errors of the default and of its encoder from scratch, with 25 labels to 80 % of the rows at most."""
     runs = {part: gains.chosen(files, [part]) for part in PARTS}
-    newest = {(part.weights, part.version) for part in runs.values()}
-    if len(newest) > 1:  # of one pretraining alone: with few labels, which is what the picture is about
+    measured = {(part.weights, part.version, *sorted(part.frame.seed.unique())) for part in runs.values()}
+    # One line is of one pretraining, and its points of the same seeds, or it jumps where these change. Few labels are
+    # what the picture is about.
+    if len(measured) > 1:
         runs = {"few": runs["few"]}
     frame = pd.concat([part.frame.assign(part=name) for name, part in runs.items()])
     return frame[["part", "task", "method", "size", "n_labels", "seed", "mae", "weights", "version"]]
