@@ -1,7 +1,7 @@
 """Whether the errors that a cross-validated ensemble expects are those that it makes, and whether it knows its domain.
 
     python benchmarks/uncertainty.py --jobs 2
-    python benchmarks/uncertainty.py --sets phonons --sizes 100 --seeds 0 --set max_epochs=30
+    python benchmarks/uncertainty.py --sizes 100 --models cross-validated --set max_epochs=40
 
 A seed draws a fifth of the rows as the test set and the training rows from the others, 100 of them or 80 % of all. Each
 model adds a row to results/uncertainty.csv, and what is there is left out:
@@ -11,7 +11,9 @@ model adds a row to results/uncertainty.csv, and what is there is left out:
   ensemble="seeds" gives it;
 - "forest": a quantile regression forest of 500 trees on the vectors of the encoder and the features of the cell;
 - "gaussian process": one on the same, with a Matérn kernel and noise;
-- "mapie": MAPIE's cross-conformal method around a single network, six fits.
+- "mapie": MAPIE's cross-conformal method around a single network, six fits;
+- "shared encoder": one network with five outputs, each of which leaves out a fifth of the training rows, as in
+  "cross-validated". Its encoder learns from all rows.
 
 Columns: the coverage of intervals of 50, 80, 90 and 95 %; their mean width at 90 %; the negative log-likelihood and the
 continuous ranked probability score of normal distributions with the predicted deviations, half the width of the
@@ -31,7 +33,16 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from _common import Results, add_settings, make_model, make_parser, markdown, settings_id, weights_sha256
+from _common import (
+    Results,
+    add_settings,
+    make_model,
+    make_parser,
+    markdown,
+    name_settings,
+    settings_id,
+    weights_sha256,
+)
 from _domain import KINDS, check_domain
 from _sets import UNITS, Sets
 from scipy.stats import norm, spearmanr
@@ -44,7 +55,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crystalssl import CrystalGraphs, PretrainedCrystalEmbedder
-from crystalssl.estimators._left_out import ONE_SIGMA
+from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, conformal_interval
 from crystalssl.estimators._target import TargetScaler
 from crystalssl.graphs import cell_features
 
@@ -52,7 +63,7 @@ KEYS = ["model", "task", "method", "size", "seed", "settings", "weights"]
 SETS = ["phonons", "jdft2d", "dielectric", "log10 K", "perovskites"]
 COVERAGES = (50, 80, 90, 95)
 ENSEMBLE = [("ensemble", "cross-validated"), ("ensemble_size", 5)]
-MODELS = ["cross-validated", "forest", "gaussian process", "mapie"]
+MODELS = ["cross-validated", "forest", "gaussian process", "mapie", "shared encoder"]
 N_TREES = 500
 N_COMPONENTS = 32  # principal components that the Gaussian process sees
 
@@ -85,6 +96,7 @@ def main() -> None:
         with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
             for found, of_domain in joblib.Parallel(return_as="generator_unordered")(calls):
                 files.append(found, of_domain)
+        name_settings(options.results, settings, options.set)
     files.report(rows)
 
 
@@ -146,8 +158,9 @@ def measure(
         found["spread"] = mean, lambda coverage: norm.interval(coverage, mean, deviation)
         keys = {name: row[name] for name in KEYS[1:]}
         of_domain = check_domain(keys, model, sets, rest, test, n_train)
-    elif row["model"] == "mapie":
-        found["mapie"] = by_mapie(make_model(row["method"], row["seed"], options.set), graphs, y, train, test)
+    elif row["model"] in AROUND:
+        model = make_model(row["method"], row["seed"], options.set)
+        found[row["model"]] = AROUND[row["model"]](model, graphs, y, train, test)
     else:
         vectors = PretrainedCrystalEmbedder(weights=weights_of(row["method"]), device="cpu").fit_transform(graphs)
         features = np.hstack([vectors, cell_features(graphs)])
@@ -252,6 +265,27 @@ def by_mapie(
     conformal.fit_conformalize(train[:, None], y[train])
     mean, ends = conformal.predict_interval(test[:, None])
     return mean, lambda coverage: tuple(ends[:, :, levels.index(coverage)].T)
+
+
+def by_shared_encoder(
+    model: Any, graphs: CrystalGraphs, y: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, Intervals]:
+    n_outputs, which = dict(ENSEMBLE)["ensemble_size"], np.arange(len(train))
+    fold = which % n_outputs
+    known = np.repeat(y[train, None], n_outputs, axis=1)
+    known[which, fold] = np.nan  # has no part in the loss
+    model.fit(graphs[train], known)
+    left_out = LeftOut(fold, model.predict(graphs[train])[which, fold, None], y[train, None], np.zeros(len(train)))
+    outputs = model.predict(graphs[test]).T
+
+    def intervals(coverage: float) -> tuple[np.ndarray, np.ndarray]:
+        low, high = conformal_interval(outputs[:, :, None], np.zeros_like(outputs), left_out, coverage)
+        return low[:, 0], high[:, 0]
+
+    return outputs.mean(axis=0), intervals
+
+
+AROUND = {"mapie": by_mapie, "shared encoder": by_shared_encoder}
 
 
 if __name__ == "__main__":

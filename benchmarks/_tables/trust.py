@@ -10,9 +10,12 @@ from uncertainty import COVERAGES, SETS
 from _tables.rows import Chosen, ResultFiles, choose
 
 METHOD, OURS = "joint", "cross-validated"
+SHORTER = "max_epochs=40"
 SAID = {
     OURS: "**cross-validated ensemble**",
+    SHORTER: f"the same with `{SHORTER}`",
     "spread": "the same networks, deviation between them",
+    "shared encoder": "one encoder with five outputs, of which each leaves out a fifth",
     "forest": "quantile forest on vectors of the encoder",
     "gaussian process": "Gaussian process on vectors of the encoder",
     "mapie": "MAPIE around a single network",
@@ -32,15 +35,19 @@ def domain_rows(files: ResultFiles) -> Chosen:
     return _chosen(files, "domain", ["flagged", "warned", *ERRORS])
 
 
-def _chosen(files: ResultFiles, name: str, figures: list[str]) -> Chosen:
+def _chosen(files: ResultFiles, name: str, figures: list[str], changes: str = "") -> Chosen:
     frame = files.read(name)
-    sizes = [size for size, part in frame.groupby("size", sort=False) if set(SETS) <= set(part.task)]
-    cells = [(task, size) for task in SETS for size in sizes]
-    found = choose(frame, METHOD, cells, ["task", "size"], with_baseline=False)
-    if found is None:
-        raise SystemExit(f"{name}.csv has no complete runs")
-    found.frame = found.frame.assign(**{figure: pd.to_numeric(found.frame[figure]) for figure in figures})
-    return found
+    found = []
+    for size, part in frame.groupby("size", sort=False):
+        cells = [(task, size) for task in SETS]
+        rows = choose(part, METHOD, cells, ["task", "size"], changes, with_baseline=False)
+        found += [] if rows is None else [rows]
+    if not found:
+        raise SystemExit(f"{name}.csv has no complete runs {changes}")
+    newest = max(found, key=lambda rows: rows.frame.weights_age.iloc[0])
+    frame = pd.concat(rows.frame for rows in found if rows.weights == newest.weights)
+    newest.frame = frame.assign(**{figure: pd.to_numeric(frame[figure]) for figure in figures})
+    return newest
 
 
 def intervals(files: ResultFiles) -> str:
@@ -57,17 +64,18 @@ def intervals(files: ResultFiles) -> str:
             covered = [f"{100 * mean[name]:.0f} %" for name in COVERED]
             unit = f" {rows.unit.iloc[0]}" if rows.unit.iloc[0] else ""
             lines.append(
-                [task, _labels(size), *covered, f"{mean.mae:.3g}{unit}",
+                [task, _labels(size), rows.seed.nunique(), *covered, f"{mean.mae:.3g}{unit}",
                  f"{mean.width_90:.3g}{unit}", f"{mean.rank_correlation:.2f}", f"{mean.error_of_sure_half:.2f}"]
             )  # fmt: skip
-    header = ["set", "trained on", *(f"{c} %" for c in COVERAGES), "MAE", "width of 90 %"]
+    header = ["set", "trained on", "seeds", *(f"{c} %" for c in COVERAGES), "MAE", "width of 90 %"]
     table = markdown([*header, "rank correlation", "surer half"], lines)
     return f"{_said(files, runs)}\n\n{table}"
 
 
 def models(files: ResultFiles) -> str:
     """Return means over the sets and seeds that every model has, beside other ways to make intervals."""
-    frame = interval_rows(files).frame
+    shorter = _chosen(files, "uncertainty", FIGURES, SHORTER).frame
+    frame = pd.concat([interval_rows(files).frame, shorter[shorter.model == OURS].assign(model=SHORTER)])
     parts = []
     for size in frame["size"].unique():
         rows = frame[frame["size"] == size]
@@ -105,10 +113,13 @@ def domain_errors(files: ResultFiles) -> str:
                 mean = rows[["flagged", *ERRORS]].mean()
                 fifths = [f"{mean[name]:.2f}" for name in FIFTHS]
                 flagged = f"{100 * mean.flagged:.0f} %"
-                lines.append([task, _labels(size), *fifths, flagged, f"{mean.error_ratio:.1f}"])
+                lines.append(
+                    [task, _labels(size), rows.seed.nunique(), *fifths, flagged, f"{mean.error_ratio:.1f}"]
+                )  # fmt: skip
     header = [
         "set",
         "trained on",
+        "seeds",
         "nearest fifth",
         "second",
         "third",
