@@ -71,7 +71,7 @@ class TrainingRecord(NamedTuple):
             seen = infer(Seeing(net.module_), bare.select(rows), device, precision)
             vectors, predicted = np.split(seen, [-target.n_outputs_], axis=1)
             n_trained = len(part.training)
-            surroundings.append(Surroundings.of(vectors[:n_trained], np.searchsorted(used, rows[:n_trained])))
+            surroundings.append(Surroundings.of(vectors, np.searchsorted(used, rows), n_trained))
             if len(part.left_out):
                 left_out = np.searchsorted(used, part.left_out)
                 members[left_out] = member

@@ -46,21 +46,33 @@ class Surroundings:
     axes : ndarray of shape (dim, n_axes), float32
         Principal axes.
     points : ndarray of shape (n_crystals, n_axes + 1), float32
-        The training crystals.
+        The training crystals, and after them those that this network has left out.
     rows : ndarray of shape (n_crystals,), int64
         Their positions among all that are known of.
+    n_trained : int or None, default=None
+        How many of them are training crystals; None takes all.
     """
 
-    def __init__(self, center: np.ndarray, axes: np.ndarray, points: np.ndarray, rows: np.ndarray):
+    def __init__(
+        self,
+        center: np.ndarray,
+        axes: np.ndarray,
+        points: np.ndarray,
+        rows: np.ndarray,
+        n_trained: int | np.ndarray | None = None,
+    ):
         self.center, self.axes, self.points, self.rows = center, axes, points, rows
+        self.n_trained = int(len(rows) if n_trained is None else n_trained)
 
     @classmethod
-    def of(cls, vectors: np.ndarray, rows: np.ndarray) -> Surroundings:
-        """Return the surroundings that crystals with some vectors, of shape (n_crystals, dim), make."""
-        center = vectors.mean(axis=0)
-        some = vectors[:: -(-len(vectors) // _N_FOR_AXES)] - center
+    def of(cls, vectors: np.ndarray, rows: np.ndarray, n_trained: int | None = None) -> Surroundings:
+        """Return the surroundings that crystals make, from their vectors, of shape (n_crystals, dim)."""
+        trained = vectors[:n_trained]
+        center = trained.mean(axis=0)
+        some = trained[:: -(-len(trained) // _N_FOR_AXES)] - center
         axes = np.linalg.svd(some, full_matrices=False)[2][:_N_AXES].T
-        new = cls(center, np.ascontiguousarray(axes), np.empty((0, 0), np.float32), np.asarray(rows, np.int64))
+        nothing, rows = np.empty((0, 0), np.float32), np.asarray(rows, np.int64)
+        new = cls(center, np.ascontiguousarray(axes), nothing, rows, n_trained)
         new.points = new.project(vectors)
         return new
 
@@ -71,9 +83,13 @@ class Surroundings:
         outside = np.linalg.norm(centered - inside @ self.axes.T, axis=1)
         return np.column_stack([inside, outside])
 
-    def nearest(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return distances to the k nearest training crystals, ascending, and positions of these, (n_crystals, k)."""
-        distances, found = cKDTree(self.points).query(self.project(vectors), k)
+    def nearest(self, vectors: np.ndarray, k: int, *, left_out: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances to the k nearest crystals, ascending, and positions of these, (n_crystals, k).
+
+        With ``left_out=False`` only those count that the network was trained on.
+        """
+        tree = cKDTree(self.points if left_out else self.points[: self.n_trained])
+        distances, found = tree.query(self.project(vectors), k)
         shape = len(vectors), k
         return distances.reshape(shape), self.rows[found.reshape(shape)]
 
@@ -82,13 +98,14 @@ class Surroundings:
 
         It is the mean distance to the nearest few, and 1 is the median of that over the training crystals.
         """
-        return self.nearest(vectors, min(N_NEAREST, len(self.points)))[0].mean(axis=1) / self.unit
+        k = min(N_NEAREST, self.n_trained)
+        return self.nearest(vectors, k, left_out=False)[0].mean(axis=1) / self.unit
 
     @property
     def own(self) -> np.ndarray:
         """Mean distances of the training crystals to the nearest of the others."""
-        k = min(N_NEAREST, len(self.points) - 1)
-        return cKDTree(self.points).query(self.points, k + 1)[0][:, 1:].mean(axis=1)
+        trained, k = self.points[: self.n_trained], min(N_NEAREST, self.n_trained - 1)
+        return cKDTree(trained).query(trained, k + 1)[0][:, 1:].mean(axis=1)
 
     @property
     def unit(self) -> float:

@@ -30,8 +30,7 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
     pandas.DataFrame
         k rows for each crystal, ascending in distance: ``crystal``, its position in X; ``neighbor``, the position of
         the training crystal in what `fit` was given; ``distance``, in the units of the vectors that the head of the
-        first network sees; and the labels of the training crystal, in columns with the names of the targets. The first
-        network of a cross-validated ensemble knows those only that it was trained on.
+        first network sees; and the labels of the training crystal, in columns with the names of the targets.
 
     Raises
     ------
@@ -59,9 +58,9 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
     model, X = unwrap(model, X)
     record = record_of(model)
     surroundings = record.surroundings[0]
-    n_trained = len(surroundings.points)
-    if not isinstance(k, Integral) or isinstance(k, bool) or not 1 <= k <= n_trained:
-        raise ValueError(f"k must be an integer from 1 to {n_trained}, the number of training crystals; got {k!r}")
+    n_known = len(surroundings.rows)
+    if not isinstance(k, Integral) or isinstance(k, bool) or not 1 <= k <= n_known:
+        raise ValueError(f"k must be an integer from 1 to {n_known}, the number of training crystals; got {k!r}")
     k = int(k)
     found = [
         surroundings.nearest(vectors_of(model, 0, CrystalDataset(graphs), indices), k)

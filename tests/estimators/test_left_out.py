@@ -286,6 +286,17 @@ def test_distances_are_those_of_the_vectors():
     assert np.median(surroundings.own / surroundings.unit) == pytest.approx(1)
 
 
+def test_distances_are_those_from_what_was_trained_on():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((30, 8)).astype(np.float32)
+    trained, more = Surroundings.of(vectors[:20], np.arange(20)), Surroundings.of(vectors, np.arange(30), n_trained=20)
+    np.testing.assert_array_equal(more.distances(vectors), trained.distances(vectors))
+    assert more.distances(vectors[20:]).min() > 0.1
+    found, rows = more.nearest(vectors[20:], 1)
+    np.testing.assert_allclose(found, 0, atol=1e-3)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(20, 30))
+
+
 def test_what_lies_off_the_axes_is_far():
     vectors = np.zeros((40, 100), np.float32)
     vectors[:, :3] = np.random.default_rng(0).standard_normal((40, 3))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import crystalssl
 from crystalssl import CrystalSSLClassifier
 from crystalssl.inspection import neighbors
 
@@ -28,6 +29,14 @@ def test_positions_are_those_of_fit(known):
     frame = neighbors(model, X[30:33], k=1)
     assert frame.neighbor.tolist() == [30, 31, 32]
     assert frame.y.tolist() == labels[30:33].tolist()
+
+
+def test_what_the_first_network_left_out_is_found_too(cross_validated, known, tmp_path):
+    X, _ = known
+    assert cross_validated._record.surroundings[0].n_trained == 40
+    cross_validated.save(tmp_path / "model")
+    for model in (cross_validated, crystalssl.load(tmp_path / "model")):
+        assert neighbors(model, X, k=1).neighbor.tolist() == list(range(60))
 
 
 @pytest.mark.parametrize("k", [0, 61, 1.5, True, "all"])
