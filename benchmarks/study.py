@@ -112,11 +112,15 @@ def learn(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: 
     rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=row["seed"])
     size = row["size"]
     train = rest[: round(float(size[:-1]) / 100 * len(y)) if size.endswith("%") else int(size)]
-    model = make_model(row["method"], row["seed"], changes)
-    steps = math.ceil(len(train) / model.batch_size)
-    model.set_params(max_epochs=max(1, min(model.max_epochs, MAX_STEPS // steps)))
+    model = end_early(make_model(row["method"], row["seed"], changes), len(train))
     row = {**row, "n_labels": len(train), "n_test": len(test), "unit": UNITS[row["task"]]}
     return fit_and_score(model, graphs, y, train, test, row)
+
+
+def end_early(model: CrystalSSLRegressor, n_train: int) -> CrystalSSLRegressor:
+    """Have a model train for no more than `MAX_STEPS`."""
+    steps = math.ceil(n_train / model.batch_size)
+    return model.set_params(max_epochs=max(1, min(model.max_epochs, MAX_STEPS // steps)))
 
 
 def paired(frame: pd.DataFrame) -> pd.DataFrame:

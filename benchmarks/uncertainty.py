@@ -3,8 +3,9 @@
     python benchmarks/uncertainty.py --jobs 2
     python benchmarks/uncertainty.py --sizes 100 --models cross-validated --set max_epochs=40
 
-A seed draws a fifth of the rows as the test set and the training rows from the others, 100 of them or 80 % of all. Each
-model adds a row to results/uncertainty.csv, and what is there is left out:
+A seed draws a fifth of the rows as the test set and the training rows from the others, 100 of them or 80 % of all, with
+which training ends after 2,000 steps, as in benchmarks/study.py. Each model adds a row to results/uncertainty.csv, and
+what is there is left out:
 
 - "cross-validated": five networks that each leave out a fifth of the training rows;
 - "spread": the same networks, with the deviation between them taken for that of a normal distribution, as
@@ -53,6 +54,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from study import MAX_STEPS, end_early
 
 from crystalssl import CrystalGraphs, PretrainedCrystalEmbedder
 from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, conformal_interval
@@ -62,7 +64,7 @@ from crystalssl.graphs import cell_features
 KEYS = ["model", "task", "method", "size", "seed", "settings", "weights"]
 SETS = ["phonons", "jdft2d", "dielectric", "log10 K", "perovskites"]
 COVERAGES = (50, 80, 90, 95)
-ENSEMBLE = [("ensemble", "cross-validated"), ("ensemble_size", 5)]
+ENSEMBLE = {"ensemble": "cross-validated", "ensemble_size": 5}
 MODELS = ["cross-validated", "forest", "gaussian process", "mapie", "shared encoder"]
 N_TREES = 500
 N_COMPONENTS = 32  # principal components that the Gaussian process sees
@@ -83,9 +85,10 @@ def main() -> None:
     add_settings(parser)
     options = parser.parse_args()
     files = Files(options)
-    settings, weights = settings_id(make_model(options.method, 0, options.set)), weights_sha256(options.method)
+    by_default, weights = make_model(options.method, 0, options.set), weights_sha256(options.method)
+    settings = {size: settings_id(by_default, *[MAX_STEPS] * size.endswith("%")) for size in options.sizes}
     rows = [
-        dict(zip(KEYS, [model, task, options.method, size, seed, settings, weights], strict=True))
+        dict(zip(KEYS, [model, task, options.method, size, seed, settings[size], weights], strict=True))
         for seed in options.seeds
         for size in options.sizes
         for task in options.sets
@@ -96,7 +99,8 @@ def main() -> None:
         with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
             for found, of_domain in joblib.Parallel(return_as="generator_unordered")(calls):
                 files.append(found, of_domain)
-        name_settings(options.results, settings, options.set)
+        for size in options.sizes:
+            name_settings(options.results, settings[size], options.set)
     files.report(rows)
 
 
@@ -150,8 +154,9 @@ def measure(
     started = time.perf_counter()
     of_domain: list[dict[str, Any]] = []
     found = {}
+    model = end_early(make_model(row["method"], row["seed"], options.set), n_train)
     if row["model"] == "cross-validated":
-        model = make_model(row["method"], row["seed"], [*options.set, *ENSEMBLE]).fit(graphs[train], y[train])
+        model.set_params(**ENSEMBLE).fit(graphs[train], y[train])
         mean = model.predict(graphs[test])
         found[row["model"]] = mean, lambda coverage: model.predict_interval(graphs[test], coverage)
         deviation = model._outputs(graphs[test])[:, :, 0].std(axis=0, ddof=1)
@@ -159,7 +164,6 @@ def measure(
         keys = {name: row[name] for name in KEYS[1:]}
         of_domain = check_domain(keys, model, sets, rest, test, n_train)
     elif row["model"] in AROUND:
-        model = make_model(row["method"], row["seed"], options.set)
         found[row["model"]] = AROUND[row["model"]](model, graphs, y, train, test)
     else:
         vectors = PretrainedCrystalEmbedder(weights=weights_of(row["method"]), device="cpu").fit_transform(graphs)
@@ -270,7 +274,7 @@ def by_mapie(
 def by_shared_encoder(
     model: Any, graphs: CrystalGraphs, y: np.ndarray, train: np.ndarray, test: np.ndarray
 ) -> tuple[np.ndarray, Intervals]:
-    n_outputs, which = dict(ENSEMBLE)["ensemble_size"], np.arange(len(train))
+    n_outputs, which = ENSEMBLE["ensemble_size"], np.arange(len(train))
     fold = which % n_outputs
     known = np.repeat(y[train, None], n_outputs, axis=1)
     known[which, fold] = np.nan  # has no part in the loss

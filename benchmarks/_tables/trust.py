@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from _common import markdown
 from _domain import ERRORS, KINDS
+from probabilities import SCORES, TASKS
+from probabilities import table as classified
 from uncertainty import COVERAGES, SETS
 
 from _tables.rows import Chosen, ResultFiles, choose
@@ -99,6 +101,15 @@ def models(files: ResultFiles) -> str:
         parts.append(f"{said}; error, width and CRPS as ratios to the first row, log-likelihoods as differences:\n\n"
                      f"{markdown([*header, *beside], lines)}")  # fmt: skip
     return "\n\n".join(parts)
+
+
+def probabilities(files: ResultFiles) -> str:
+    """Return how often classifiers are right, beside what they say."""
+    runs = choose(files.read("probabilities"), METHOD, [(task,) for task in TASKS], ["task"], with_baseline=False)
+    if runs is None:
+        raise SystemExit("probabilities.csv has no complete runs")
+    frame = runs.frame.assign(**{score: pd.to_numeric(runs.frame[score]) for score in SCORES})
+    return f"{runs.note(files)} `python benchmarks/probabilities.py`\n\n{classified(frame)}"
 
 
 def domain_errors(files: ResultFiles) -> str:
