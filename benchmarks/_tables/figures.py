@@ -94,21 +94,29 @@ def trust_data(files: ResultFiles) -> pd.DataFrame:
 
 
 def draw_trust(frame: pd.DataFrame) -> Figure:
-    """Draw observed against stated coverage, and the error by distance, a line for each set and size."""
+    """Draw observed against stated coverage, and the error by distance, a line for each set and size.
+
+    Those of the first size are drawn through, those of others dashed.
+    """
+    sizes = frame["size"].unique().tolist()
+    dashes = dict(zip(sizes, ["-", *["--"] * (len(sizes) - 1)], strict=True))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     stated = [int(name.rpartition("_")[2]) for name in trust.COVERED]
     left.plot([0, 100], [0, 100], color="0.6", linestyle="--", linewidth=1)
     for model, color, label in (("spread", "C0", "deviation between networks"), (trust.OURS, "C1", "predict_interval")):
-        rows = frame[frame.model == model]
-        left.plot(stated, 100 * rows[trust.COVERED].to_numpy().T, color=color, marker="o", markersize=3, alpha=0.7)
+        for size, rows in frame[frame.model == model].groupby("size", sort=False):
+            held = 100 * rows[trust.COVERED].to_numpy().T
+            left.plot(stated, held, color=color, linestyle=dashes[size], marker="o", markersize=3, alpha=0.7)
         left.plot([], [], color=color, marker="o", label=label)
+    for size in sizes if len(sizes) > 1 else []:
+        left.plot([], [], color="0.3", linestyle=dashes[size], label=f"trained on {trust.labels_said(size)}")
     left.set(xlabel="stated coverage (%)", ylabel="crystals inside (%)", xlim=(40, 100), ylim=(0, 100))
     left.legend(loc="lower right")
     rows = frame[frame.model.isna()]
     for task, part in rows.groupby("task", sort=False):
-        for number, values in enumerate(part[trust.FIFTHS].to_numpy()):
-            right.plot(range(1, 6), values, color=f"C{trust.SETS.index(task)}", marker="o", markersize=3,
-                       label=task if number == 0 else None)  # fmt: skip
+        for size, values in zip(part["size"], part[trust.FIFTHS].to_numpy(), strict=True):
+            right.plot(range(1, 6), values, color=f"C{trust.SETS.index(task)}", linestyle=dashes[size], marker="o",
+                       markersize=3, label=task if size == sizes[0] else None)  # fmt: skip
     right.axhline(1, color="0.6", linestyle="--", linewidth=1)
     right.set(xlabel="fifth of the test crystals by distance from training", ylabel="error, mean of all = 1")
     right.set(xticks=range(1, 6), ylim=(0, None))

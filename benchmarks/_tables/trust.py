@@ -66,7 +66,7 @@ def intervals(files: ResultFiles) -> str:
             covered = [f"{100 * mean[name]:.0f} %" for name in COVERED]
             unit = f" {rows.unit.iloc[0]}" if rows.unit.iloc[0] else ""
             lines.append(
-                [task, _labels(size), rows.seed.nunique(), *covered, f"{mean.mae:.3g}{unit}",
+                [task, labels_said(size), rows.seed.nunique(), *covered, f"{mean.mae:.3g}{unit}",
                  f"{mean.width_90:.3g}{unit}", f"{mean.rank_correlation:.2f}", f"{mean.error_of_sure_half:.2f}"]
             )  # fmt: skip
     header = ["set", "trained on", "seeds", *(f"{c} %" for c in COVERAGES), "MAE", "width of 90 %"]
@@ -94,7 +94,7 @@ def models(files: ResultFiles) -> str:
                 [SAID[name], *off, *(f"{ratio:.2f}" for ratio in ratios), f"{of.nll.sub(ours.nll).mean():+.2f}",
                  f"{of.rank_correlation.mean():.2f}", f"{of.error_of_sure_half.mean():.2f}"]
             )  # fmt: skip
-        header = [_labels(size), *(f"{c} %" for c in COVERAGES)]
+        header = [labels_said(size), *(f"{c} %" for c in COVERAGES)]
         beside = ["MAE", "width of 90 %", "CRPS", "log-likelihood, negative", "rank correlation", "surer half"]
         seeds = rows.index.get_level_values("seed").nunique()
         said = f"Means over {rows.index.get_level_values('task').nunique()} sets and {_counted(seeds, 'seed')}"
@@ -125,7 +125,7 @@ def domain_errors(files: ResultFiles) -> str:
                 fifths = [f"{mean[name]:.2f}" for name in FIFTHS]
                 flagged = f"{100 * mean.flagged:.0f} %"
                 lines.append(
-                    [task, _labels(size), rows.seed.nunique(), *fifths, flagged, f"{mean.error_ratio:.1f}"]
+                    [task, labels_said(size), rows.seed.nunique(), *fifths, flagged, f"{mean.error_ratio:.1f}"]
                 )  # fmt: skip
     header = [
         "set",
@@ -159,7 +159,8 @@ def _range(shares: pd.Series) -> str:
     return f"{low} %" if low == high else f"{low}-{high} %"
 
 
-def _labels(size: str) -> str:
+def labels_said(size: str) -> str:
+    """Return how many crystals are trained on, in words."""
     return f"{size[:-1]} % of the rows" if size.endswith("%") else f"{size} labels"
 
 
