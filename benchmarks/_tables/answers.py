@@ -8,7 +8,7 @@ from matbench_folds import against, over_folds, published, with_spread
 from study import PARTS
 
 from _tables import folds, gains, methods, others
-from _tables.rows import SHORT, ResultFiles
+from _tables.rows import SHORT, ResultFiles, counted
 
 
 def table(files: ResultFiles) -> str:
@@ -75,7 +75,7 @@ def _folds(files: ResultFiles) -> list[list[str]]:
         seeds = mine.seed.nunique()
         sure = (
             f"against scratch better in {wins(against(mine, scratch))} runs, p = {folds.p_value(runs, task):.2f}, "
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}; {_of(files, runs)}"
+            f"{counted(seeds, 'seed')}; {_of(files, runs)}"
         )
         lines.append([f"Official folds of {task}?", answer, sure, "`python benchmarks/matbench_folds.py`"])
     return lines
@@ -87,7 +87,7 @@ def _methods(files: ResultFiles) -> list[list[str]]:
         best = methods.best_of_columns(files, percent)
         answer = ", ".join(f"`{name}` on {count}" for name, count in best.items())
         seeds = min(runs.frame.seed.nunique() for runs in methods.chosen(files, methods.FEW_AND_MANY).values())
-        sure = f"{seeds} seeds, one short budget; the best are close on some sets, see the tables"
+        sure = f"{counted(seeds, 'seed')}, one short budget; the best are close on some sets, see the tables"
         lines.append(
             [f"Which method has the lowest error of seven properties, with {share} of the rows?", answer, sure,
              methods.COMMAND]
@@ -98,7 +98,7 @@ def _methods(files: ResultFiles) -> list[list[str]]:
 def _frozen(files: ResultFiles) -> list[str]:
     change, seeds, version = others.change_of(files, "finetuning", "frozen encoder")
     answer = f"finetune: with a frozen encoder errors change by **{change:+.1%}**"
-    sure = f"100 labels, five sets, {seeds} seeds, version {version}"
+    sure = f"100 labels, five sets, {counted(seeds, 'seed')}, version {version}"
     return ["Finetune, or freeze the encoder?", answer, sure, "`python benchmarks/ablation.py --tables finetuning`"]
 
 

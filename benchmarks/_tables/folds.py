@@ -7,7 +7,7 @@ import functools
 from _common import encoder_of, markdown, wins
 from matbench_folds import against, over_folds, published, with_spread
 
-from _tables.rows import Chosen, ResultFiles, choose, weights_said
+from _tables.rows import Chosen, ResultFiles, choose, counted, weights_said
 from crystalssl.matbench import MatbenchComparison
 
 TASKS = {"matbench_phonons": "1/cm", "matbench_jdft2d": "meV/atom"}
@@ -162,7 +162,7 @@ def short(files: ResultFiles) -> str:
     return (
         markdown(["MAE, five official folds", *(f"{task}, {unit}" for task, unit in TASKS.items())], lines)
         + f"\n\n{COMMAND.format(f'joint {runs.baseline}')} and `python benchmarks/alternatives.py`; version "
-        f"{runs.version}, {seeds} {'seed' if seeds == 1 else 'seeds'}."
+        f"{runs.version}, {counted(seeds, 'seed')}."
     )
 
 

@@ -139,6 +139,11 @@ def choose(
     return None
 
 
+def counted(n: int, what: str) -> str:
+    """Return a number and what it is of, as "1 seed" and "2 seeds"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _whole_seeds(frame: pd.DataFrame, columns: Sequence[str], n_cells: int) -> set[str]:
     """Return the seeds that have every cell."""
     counts = frame[[*columns, "seed"]].drop_duplicates().groupby("seed").size()

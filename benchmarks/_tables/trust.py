@@ -9,7 +9,7 @@ from probabilities import SCORES, TASKS
 from probabilities import table as classified
 from uncertainty import COVERAGES, SETS
 
-from _tables.rows import Chosen, ResultFiles, choose
+from _tables.rows import Chosen, ResultFiles, choose, counted
 
 METHOD, OURS = "joint", "cross-validated"
 SHORTER = "max_epochs=40"
@@ -97,7 +97,7 @@ def models(files: ResultFiles) -> str:
         header = [labels_said(size), *(f"{c} %" for c in COVERAGES)]
         beside = ["MAE", "width of 90 %", "CRPS", "log-likelihood, negative", "rank correlation", "surer half"]
         seeds = rows.index.get_level_values("seed").nunique()
-        said = f"Means over {rows.index.get_level_values('task').nunique()} sets and {_counted(seeds, 'seed')}"
+        said = f"Means over {rows.index.get_level_values('task').nunique()} sets and {counted(seeds, 'seed')}"
         parts.append(f"{said}; error, width and CRPS as ratios to the first row, log-likelihoods as differences:\n\n"
                      f"{markdown([*header, *beside], lines)}")  # fmt: skip
     return "\n\n".join(parts)
@@ -162,10 +162,6 @@ def _range(shares: pd.Series) -> str:
 def labels_said(size: str) -> str:
     """Return how many crystals are trained on, in words."""
     return f"{size[:-1]} % of the rows" if size.endswith("%") else f"{size} labels"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _said(files: ResultFiles, runs: Chosen) -> str:
