@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[ResultFiles], str]] = {
     "intervals": trust.intervals,
     "interval models": trust.models,
     "probabilities": trust.probabilities,
+    "transfer": trust.transfer,
     "domain errors": trust.domain_errors,
     "domain kinds": trust.domain_kinds,
     **{f"ablation {name}": lambda files, name=name: others.ablation(files, name) for name in others.FIRST},

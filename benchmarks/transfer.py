@@ -1,7 +1,7 @@
 """Whether `crystalssl.inspection.transfer_report` says beforehand what pretraining brings.
 
     python benchmarks/transfer.py
-    python benchmarks/transfer.py --fits --sets phonons --set max_epochs=30
+    python benchmarks/transfer.py --fits
 
 A report on 100 random training crystals of each set, beside the gain on test sets that benchmarks/study.py has measured
 with as many labels, if results/study.csv has it for the same weights. Without --fits the report looks at vectors alone,
@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _common import Results, add_settings, baseline_of, make_model, make_parser, markdown, settings_id, weights_sha256
+from _common import (
+    Results,
+    add_settings,
+    baseline_of,
+    make_model,
+    make_parser,
+    markdown,
+    name_settings,
+    settings_id,
+    weights_sha256,
+)
 from _sets import UNITS, Sets
 from sklearn.model_selection import train_test_split
 
@@ -48,6 +58,7 @@ def main() -> None:
             found = measure(row, sets, model)
             results.append({**row, **found})
             print(row["task"], row["seed"], found["verdict"], flush=True)
+    name_settings(options.results, settings_id(model), options.set)
     frame = results.select(rows)
     numbers = ["jensen_shannon", "r2_pretrained", "r2_untrained", "gain_of_probe", "gain_of_fits"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
@@ -86,9 +97,10 @@ def measured_gain(options: Any, task: str, weights: str) -> float:
     """Return by which part test errors with 100 labels are lower with pretraining, on average over seeds; else NaN."""
     study = Results(options.results / "study.csv", ["task", "method", "size", "seed", "settings", "weights"]).read()
     study = study[(study.task == task) & (study["size"] == str(N_LABELS))].assign(mae=lambda x: x.mae.astype(float))
-    errors = study[study.weights == weights].groupby("seed").mae.mean()
-    scratch = study[study.method == baseline_of(options.method)].groupby("seed").mae.mean()
-    return float(1 - np.exp(np.log(errors / scratch).mean()))
+    mine = study[study.weights == weights]
+    scratch = study[(study.method == baseline_of(options.method)) & study.settings.isin(mine.settings)]
+    errors, without = (rows.groupby("seed").mae.mean() for rows in (mine, scratch))
+    return float(1 - np.exp(np.log(errors / without).mean()))
 
 
 if __name__ == "__main__":

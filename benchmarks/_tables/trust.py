@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from _common import markdown
 from _domain import ERRORS, KINDS
+from _sets import UNITS
 from probabilities import SCORES, TASKS
 from probabilities import table as classified
 from uncertainty import COVERAGES, SETS
 
+from _tables import gains
 from _tables.rows import Chosen, ResultFiles, choose, counted
 
 METHOD, OURS = "joint", "cross-validated"
@@ -24,6 +26,7 @@ SAID = {
 }
 COVERED = [f"covered_{coverage}" for coverage in COVERAGES]
 FIFTHS = [f"error_fifth_{k}" for k in range(1, 6)]
+REPORTED = ["jensen_shannon", "r2_pretrained", "r2_untrained", "gain_of_fits"]
 FIGURES = [*COVERED, "mae", "width_90", "nll", "crps", "rank_correlation", "error_of_sure_half"]
 
 
@@ -157,6 +160,27 @@ def domain_kinds(files: ResultFiles) -> str:
 def _range(shares: pd.Series) -> str:
     low, high = (f"{100 * value:.0f}" for value in (shares.min(), shares.max()))
     return f"{low} %" if low == high else f"{low}-{high} %"
+
+
+def transfer(files: ResultFiles) -> str:
+    """Return what the transfer report says of 100 training crystals, beside what test crystals have shown."""
+    frame = files.read("transfer")
+    runs = choose(frame[frame.fits == "True"], METHOD, [(task,) for task in UNITS], ["task"], with_baseline=False)
+    if runs is None:
+        raise SystemExit("transfer.csv has no complete runs")
+    shown = gains.changes(gains.chosen(files, ["few"]), ["100"])["100"]
+    lines = []
+    for task in UNITS:
+        rows = runs.frame[runs.frame.task == task]
+        mean = rows[REPORTED].astype(float).mean()
+        measured = f"{shown[task]:+.0%}" if task in shown else "not measured"
+        lines.append(
+            [task, *(f"{mean[name]:.2f}" for name in REPORTED[:-1]), f"{-mean[REPORTED[-1]]:+.0%}",
+             ", ".join(rows.verdict), measured]
+        )  # fmt: skip
+    header = ["set", "elements apart", "R², pretrained", "R², untrained", "error, inner splits", "verdict"]
+    table = markdown([*header, "error, test crystals"], lines)
+    return f"{runs.note(files)} `python benchmarks/transfer.py --fits`\n\n{table}"
 
 
 def labels_said(size: str) -> str:
