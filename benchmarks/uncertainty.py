@@ -86,7 +86,10 @@ def main() -> None:
     options = parser.parse_args()
     files = Files(options)
     by_default, weights = make_model(options.method, 0, options.set), weights_sha256(options.method)
-    settings = {size: settings_id(by_default, *[MAX_STEPS] * size.endswith("%")) for size in options.sizes}
+    settings = {
+        size: settings_id(by_default, MAX_STEPS) if size.endswith("%") else settings_id(by_default)
+        for size in options.sizes
+    }
     rows = [
         dict(zip(KEYS, [model, task, options.method, size, seed, settings[size], weights], strict=True))
         for seed in options.seeds
@@ -274,6 +277,7 @@ def by_mapie(
 def by_shared_encoder(
     model: Any, graphs: CrystalGraphs, y: np.ndarray, train: np.ndarray, test: np.ndarray
 ) -> tuple[np.ndarray, Intervals]:
+    """Return predictions and intervals of one network whose outputs are taken for those of networks of their own."""
     n_outputs, which = ENSEMBLE["ensemble_size"], np.arange(len(train))
     fold = which % n_outputs
     known = np.repeat(y[train, None], n_outputs, axis=1)
