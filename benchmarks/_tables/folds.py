@@ -47,7 +47,13 @@ def ours(files: ResultFiles, task: str) -> list[tuple[str, float, float, str, st
             better = f"{wins(against(mine, scratch))} runs"
             title = f"crystalssl, {encoder_of(runs.method)} from scratch"
             rows[title] = (*over_folds(scratch), str(scratch.seed.nunique()), "", runs.version)
-        rows[f"crystalssl, `{name}`"] = (*over_folds(mine), str(mine.seed.nunique()), better, runs.version)
+        method, comma, what = name.partition(",")
+        rows[f"crystalssl, `{method}`{comma}{what}"] = (
+            *over_folds(mine),
+            str(mine.seed.nunique()),
+            better,
+            runs.version,
+        )
     return [(name, *row) for name, row in rows.items()]
 
 
@@ -146,9 +152,10 @@ def short(files: ResultFiles) -> str:
         for model, title in ALTERNATIVES.items():
             errors = over_folds(frame[(frame.task == task) & (frame.model == model)])
             rows.setdefault(title.split(", a tenth")[0], []).append(errors)
-        for name, mean, spread, *_ in ours(files, task):
+        for name, mean, spread, n_seeds, *_ in ours(files, task):
             if "`joint" in name or SCRATCH_OF_DEFAULT in name:
-                rows.setdefault(name, []).append((mean, spread))
+                said = f"{name}, {counted(int(n_seeds), 'seed')}" if "averaged" in name else name
+                rows.setdefault(said, []).append((mean, spread))
     lowest = [min(cells[column][0] for cells in rows.values()) for column in range(len(TASKS))]
     lines = []
     for name, cells in sorted(rows.items(), key=lambda item: -item[1][0][0]):
