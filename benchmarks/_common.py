@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,23 @@ def fit_and_score(
     return {**row, "epochs": len(model.history_), "mae": error, "seconds": seconds}
 
 
-def run_all(calls: list[Any], results: Results, jobs: int) -> None:
-    """Run delayed calls of :func:`fit_and_score`, and write down each row when it comes."""
+def as_they_come(calls: list[Any], jobs: int) -> Iterator[Any]:
+    """Yield what delayed calls return, in the order in which they end; each computes on one thread."""
     with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        for number, row in enumerate(joblib.Parallel(return_as="generator_unordered")(calls), 1):
-            results.append(row)
-            name = " ".join(f"{key} {row[key]}" for key in results.keys if key not in ("settings", "weights"))
-            print(
-                f"[{number}/{len(calls)}] {name}: MAE {row['mae']:.4g} {row['unit']}, {row['seconds']:.0f} s",
-                flush=True,
-            )
+        yield from joblib.Parallel(return_as="generator_unordered")(calls)
+
+
+def error_said(row: dict[str, Any]) -> str:
+    """Return what is printed of a row of :func:`fit_and_score`."""
+    return f"MAE {row['mae']:.4g} {row['unit']}, {row['seconds']:.0f} s"
+
+
+def run_all(calls: list[Any], results: Results, jobs: int, said: Callable[[dict[str, Any]], str] = error_said) -> None:
+    """Run delayed calls that return a row each, and write it down when it comes."""
+    for number, row in enumerate(as_they_come(calls, jobs), 1):
+        results.append(row)
+        name = " ".join(f"{key} {row[key]}" for key in results.keys if key not in ("settings", "weights"))
+        print(f"[{number}/{len(calls)}] {name}: {said(row)}", flush=True)
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -171,6 +179,12 @@ def settings_id(estimator: Any, *more: Any) -> str:
     if params.get("ensemble") == "seeds":  # likewise
         del params["ensemble"]
     return joblib.hash([sorted(params.items()), crystalssl.__version__, *more])[:8]
+
+
+def identity(method: str, changes: list[tuple[str, Any]], *more: Any) -> dict[str, str]:
+    """Return what identifies the runs of a method, beside what they are of: it, its settings and its weights."""
+    settings = settings_id(CrystalSSLRegressor().set_params(**dict(changes)), *more)
+    return {"method": method, "settings": settings, "weights": weights_sha256(method)}
 
 
 def name_settings(folder: Path, settings: str, changes: list[tuple[str, Any]]) -> None:

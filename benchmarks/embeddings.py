@@ -26,6 +26,7 @@ from sklearn.model_selection import KFold, cross_val_score, train_test_split
 from sklearn.neighbors import KNeighborsRegressor
 
 from crystalssl.plotting import EmbeddingDisplay
+from crystalssl.plotting._embedding import PROJECTIONS
 
 matplotlib.use("Agg")
 
@@ -71,7 +72,7 @@ def entitle(display: EmbeddingDisplay, title: str) -> list[str]:
     folds = KFold(5, shuffle=True, random_state=0)
     score = cross_val_score(KNeighborsRegressor(10), display.points, display.values, cv=folds).mean()
     display.ax_.set_title(f"{title}: R² {score:.2f}")
-    return [title, display.projection, f"{score:.2f}"]
+    return [title, PROJECTIONS[display.projection], f"{score:.2f}"]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from _common import Results, make_parser, markdown, name_settings, settings_id, weights_sha256
+from _common import Results, make_parser, markdown, name_settings, run_all, settings_id, weights_sha256
 from _sets import Sets
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -54,10 +54,7 @@ def main() -> None:
     if not options.report:
         sets = Sets(options.data)
         calls = [joblib.delayed(measure)(row, *question(row["task"], sets)) for row in rows if not results.has(row)]
-        with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
-            for row in joblib.Parallel(return_as="generator_unordered")(calls):
-                results.append(row)
-                print(", ".join(f"{name} {row[name]}" for name in ("task", "model", "seed", *SCORES)), flush=True)
+        run_all(calls, results, options.jobs, lambda row: ", ".join(f"{name} {row[name]:.3f}" for name in SCORES))
         name_settings(options.results, settings, [])
     frame = results.select(rows)
     print(f"\nmeans over {frame.seed.nunique()} seeds\n\n{table(frame)}")

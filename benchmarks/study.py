@@ -25,13 +25,12 @@ from _common import (
     add_settings,
     baseline_of,
     fit_and_score,
+    identity,
     make_model,
     make_parser,
     markdown,
     name_settings,
     run_all,
-    settings_id,
-    weights_sha256,
     wins,
 )
 from _sets import UNITS, Sets
@@ -102,8 +101,7 @@ def main() -> None:
 
 def key_of(task: str, size: str, seed: int, method: str, changes: Changes) -> dict[str, Any]:
     """Return what identifies a run."""
-    settings = settings_id(CrystalSSLRegressor().set_params(**dict(changes)), MAX_STEPS)
-    return dict(zip(KEYS, [task, method, size, seed, settings, weights_sha256(method)], strict=True))
+    return {"task": task, "size": size, "seed": seed, **identity(method, changes, MAX_STEPS)}
 
 
 def learn(row: dict[str, Any], data: tuple[CrystalGraphs, np.ndarray], changes: Changes) -> dict[str, Any]:

@@ -17,18 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _common import (
-    Results,
-    add_settings,
-    baseline_of,
-    make_model,
-    make_parser,
-    markdown,
-    name_settings,
-    settings_id,
-    weights_sha256,
-)
+from _common import Results, add_settings, identity, make_model, make_parser, markdown, name_settings
 from _sets import UNITS, Sets
+from _tables import gains
+from _tables.rows import ResultFiles
 from sklearn.model_selection import train_test_split
 
 from crystalssl.inspection import transfer_report
@@ -47,28 +39,28 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     results, sets = Results(options.results / "transfer.csv", KEYS), Sets(options.data)
-    model, weights = make_model(options.method, 0, options.set), weights_sha256(options.method)
+    model, run = make_model(options.method, 0, options.set), identity(options.method, options.set)
     rows = [
-        dict(zip(KEYS, [task, options.method, seed, options.fits, settings_id(model), weights], strict=True))
-        for seed in options.seeds
-        for task in options.sets
+        {"task": task, "seed": seed, "fits": options.fits, **run} for seed in options.seeds for task in options.sets
     ]
     for row in rows:
         if not results.has(row):
             found = measure(row, sets, model)
             results.append({**row, **found})
             print(row["task"], row["seed"], found["verdict"], flush=True)
-    name_settings(options.results, settings_id(model), options.set)
+    name_settings(options.results, run["settings"], options.set)
     frame = results.select(rows)
     numbers = ["jensen_shannon", "r2_pretrained", "r2_untrained", "gain_of_probe", "gain_of_fits"]
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
     means = frame.groupby("task", sort=False)[numbers].mean()
     means["verdicts"] = frame.groupby("task", sort=False).verdict.agg(", ".join)
-    means["gain"] = [measured_gain(options, task, weights) for task in means.index]
+    measured = gains.chosen(ResultFiles(options.results), ["few"])
+    if measured.weights == run["weights"]:
+        means["gain"] = -gains.changes(measured, [str(N_LABELS)])[str(N_LABELS)].reindex(means.index)
     print("\nmeans over seeds; gains are parts by which the error is lower with pretraining\n")
     cells = means.map(lambda x: x if isinstance(x, str) else f"{x:.3g}").reset_index()
     print(markdown([*cells.columns], cells.to_numpy().tolist()))
-    for name in ("gain_of_probe", "gain_of_fits"):
+    for name in ("gain_of_probe", "gain_of_fits") if "gain" in means else ():
         known = means[[name, "gain"]].dropna()
         if len(known) > 2:
             print(f"\nrank correlation of {name} and the measured gain: {known.corr('spearman').iloc[0, 1]:.2f}")
@@ -91,16 +83,6 @@ def measure(row: dict[str, Any], sets: Sets, model: Any) -> dict[str, Any]:
         "gain_of_fits": float(report.gain.gain.iloc[-1]) if row["fits"] else np.nan,
         "seconds": time.perf_counter() - started,
     }
-
-
-def measured_gain(options: Any, task: str, weights: str) -> float:
-    """Return by which part test errors with 100 labels are lower with pretraining, on average over seeds; else NaN."""
-    study = Results(options.results / "study.csv", ["task", "method", "size", "seed", "settings", "weights"]).read()
-    study = study[(study.task == task) & (study["size"] == str(N_LABELS))].assign(mae=lambda x: x.mae.astype(float))
-    mine = study[study.weights == weights]
-    scratch = study[(study.method == baseline_of(options.method)) & study.settings.isin(mine.settings)]
-    errors, without = (rows.groupby("seed").mae.mean() for rows in (mine, scratch))
-    return float(1 - np.exp(np.log(errors / without).mean()))
 
 
 if __name__ == "__main__":

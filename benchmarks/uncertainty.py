@@ -34,16 +34,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from _common import (
-    Results,
-    add_settings,
-    make_model,
-    make_parser,
-    markdown,
-    name_settings,
-    settings_id,
-    weights_sha256,
-)
+from _common import Results, add_settings, as_they_come, identity, make_model, make_parser, markdown, name_settings
 from _domain import KINDS, check_domain
 from _sets import UNITS, Sets
 from scipy.stats import norm, spearmanr
@@ -85,13 +76,12 @@ def main() -> None:
     add_settings(parser)
     options = parser.parse_args()
     files = Files(options)
-    by_default, weights = make_model(options.method, 0, options.set), weights_sha256(options.method)
-    settings = {
-        size: settings_id(by_default, MAX_STEPS) if size.endswith("%") else settings_id(by_default)
+    runs = {
+        size: identity(options.method, options.set, *([MAX_STEPS] if size.endswith("%") else []))
         for size in options.sizes
     }
     rows = [
-        dict(zip(KEYS, [model, task, options.method, size, seed, settings[size], weights], strict=True))
+        {"model": model, "task": task, "size": size, "seed": seed, **runs[size]}
         for seed in options.seeds
         for size in options.sizes
         for task in options.sets
@@ -99,11 +89,10 @@ def main() -> None:
     ]
     if not options.report:
         calls = [joblib.delayed(measure)(row, options, Sets(options.data)) for row in rows if not files.have(row)]
-        with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
-            for found, of_domain in joblib.Parallel(return_as="generator_unordered")(calls):
-                files.append(found, of_domain)
-        for size in options.sizes:
-            name_settings(options.results, settings[size], options.set)
+        for found, of_domain in as_they_come(calls, options.jobs):
+            files.append(found, of_domain)
+        for run in runs.values():
+            name_settings(options.results, run["settings"], options.set)
     files.report(rows)
 
 

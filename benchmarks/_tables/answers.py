@@ -104,19 +104,15 @@ def _frozen(files: ResultFiles) -> list[str]:
 
 def _ensembles(files: ResultFiles) -> list[list[str]]:
     """Return what averaging networks brings, if that was measured with the newest weights."""
-    found, lines = folds.chosen(files), []
-    single = found["joint"]
-    for name, runs in found.items():
-        if "averaged" in name:
-            cells = []
-            for task, unit in folds.TASKS.items():
-                both = [
-                    part.frame[(part.frame.task == task) & (part.frame.method == "joint")] for part in (runs, single)
-                ]
-                means = [over_folds(part)[0] for part in both]
-                cells.append(f"{means[0]:.1f} instead of {means[1]:.1f} {unit} on {task}")
-            question = f"Does an ensemble help? ({name.partition(', ')[2]})"
-            seeds = runs.frame.seed.nunique()
-            command = f"`python benchmarks/matbench_folds.py --methods joint --set ensemble_size={name.split()[1]}`"
-            lines.append([question, "; ".join(cells), f"seeds: {seeds}; {_of(files, runs)}", command])
+    single, lines = folds.chosen(files)["joint"], []
+    for size, runs in folds.ensembles(files).items():
+        cells = []
+        for task, unit in folds.TASKS.items():
+            both = [part.frame[(part.frame.task == task) & (part.frame.method == "joint")] for part in (runs, single)]
+            means = [over_folds(part)[0] for part in both]
+            cells.append(f"{means[0]:.1f} instead of {means[1]:.1f} {unit} on {task}")
+        question = f"Does an ensemble help? ({size} networks averaged)"
+        sure = f"{counted(runs.frame.seed.nunique(), 'seed')}; {_of(files, runs)}"
+        command = f"`python benchmarks/matbench_folds.py --methods joint --set {folds.ENSEMBLE.format(size)}`"
+        lines.append([question, "; ".join(cells), sure, command])
     return lines

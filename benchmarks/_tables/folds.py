@@ -12,7 +12,8 @@ from crystalssl.matbench import MatbenchComparison
 
 TASKS = {"matbench_phonons": "1/cm", "matbench_jdft2d": "meV/atom"}
 METHODS = ["joint", "barlow", "simsiam"]
-ENSEMBLES = [f"ensemble_size={size}" for size in range(2, 11)]
+CELLS = [(task, str(fold)) for task in TASKS for fold in range(5)]
+ENSEMBLE, SIZES = "ensemble_size={}", range(2, 11)
 ALTERNATIVES = {
     "magpie + forest": "Magpie features (matminer), random forest",
     "structure + boosting": "Magpie and structure features (matminer), gradient boosting",
@@ -25,15 +26,20 @@ COMMAND = "`python benchmarks/matbench_folds.py --methods {}`"
 def chosen(files: ResultFiles) -> dict[str, Chosen]:
     """Return the runs of every method that has all folds of both tasks, and of its encoder from scratch."""
     frame = files.read("matbench_folds")
-    cells = [(task, str(fold)) for task in TASKS for fold in range(5)]
-    found = {method: choose(frame, method, cells, ["task", "fold"]) for method in METHODS}
-    found = {method: runs for method, runs in found.items() if runs is not None}
-    joint = found["joint"]
-    for changes in ENSEMBLES:  # of the same weights and version
-        runs = choose(frame, "joint", cells, ["task", "fold"], changes, with_baseline=False)
-        if runs is not None and (runs.weights, runs.version) == (joint.weights, joint.version):
-            found[f"joint, {changes.partition('=')[2]} networks averaged"] = runs
-    return found
+    found = {method: choose(frame, method, CELLS, ["task", "fold"]) for method in METHODS}
+    return {method: runs for method, runs in found.items() if runs is not None}
+
+
+@functools.cache
+def ensembles(files: ResultFiles) -> dict[int, Chosen]:
+    """Return the runs of ensembles of the default, by their size, of the weights and version of single networks."""
+    frame, joint = files.read("matbench_folds"), chosen(files)["joint"]
+    found = {size: choose(frame, "joint", CELLS, ["task", "fold"], ENSEMBLE.format(size), False) for size in SIZES}
+    return {
+        size: runs
+        for size, runs in found.items()
+        if runs is not None and (runs.weights, runs.version) == (joint.weights, joint.version)
+    }
 
 
 def ours(files: ResultFiles, task: str) -> list[tuple[str, float, float, str, str, str]]:
@@ -47,13 +53,11 @@ def ours(files: ResultFiles, task: str) -> list[tuple[str, float, float, str, st
             better = f"{wins(against(mine, scratch))} runs"
             title = f"crystalssl, {encoder_of(runs.method)} from scratch"
             rows[title] = (*over_folds(scratch), str(scratch.seed.nunique()), "", runs.version)
-        method, comma, what = name.partition(",")
-        rows[f"crystalssl, `{method}`{comma}{what}"] = (
-            *over_folds(mine),
-            str(mine.seed.nunique()),
-            better,
-            runs.version,
-        )
+        rows[f"crystalssl, `{name}`"] = (*over_folds(mine), str(mine.seed.nunique()), better, runs.version)
+    for size, runs in ensembles(files).items():
+        frame = runs.frame[runs.frame.task == task]
+        title = f"crystalssl, `joint`, {size} networks averaged"
+        rows[title] = (*over_folds(frame), str(frame.seed.nunique()), "", runs.version)
     return [(name, *row) for name, row in rows.items()]
 
 
@@ -144,6 +148,8 @@ BESIDE = {
 def short(files: ResultFiles) -> str:
     """Return both tasks beside the best and the best known of others, lowest on the first task last."""
     rows: dict[str, list[tuple[float, float | None]]] = {}
+    runs = chosen(files)["joint"]
+    seeds = runs.frame.seed.nunique()
     for task in TASKS:
         others = {name: rest for name, *rest in published(task)}
         for name, title in BESIDE.items():
@@ -154,7 +160,7 @@ def short(files: ResultFiles) -> str:
             rows.setdefault(title.split(", a tenth")[0], []).append(errors)
         for name, mean, spread, n_seeds, *_ in ours(files, task):
             if "`joint" in name or SCRATCH_OF_DEFAULT in name:
-                said = f"{name}, {counted(int(n_seeds), 'seed')}" if "averaged" in name else name
+                said = name if int(n_seeds) == seeds else f"{name}, {counted(int(n_seeds), 'seed')}"
                 rows.setdefault(said, []).append((mean, spread))
     lowest = [min(cells[column][0] for cells in rows.values()) for column in range(len(TASKS))]
     lines = []
@@ -164,8 +170,6 @@ def short(files: ResultFiles) -> str:
             f"**{text}**" if cell[0] == low else text for text, cell, low in zip(written, cells, lowest, strict=True)
         ]
         lines.append([name, *written])
-    runs = chosen(files)["joint"]
-    seeds = runs.frame.seed.nunique()
     return (
         markdown(["MAE, five official folds", *(f"{task}, {unit}" for task, unit in TASKS.items())], lines)
         + f"\n\n{COMMAND.format(f'joint {runs.baseline}')} and `python benchmarks/alternatives.py`; version "

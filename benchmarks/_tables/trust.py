@@ -178,7 +178,14 @@ def transfer(files: ResultFiles) -> str:
             [task, *(f"{mean[name]:.2f}" for name in REPORTED[:-1]), f"{-mean[REPORTED[-1]]:+.0%}",
              ", ".join(rows.verdict), measured]
         )  # fmt: skip
-    header = ["set", "elements apart", "R², pretrained", "R², untrained", "error, inner splits", "verdict"]
+    header = [
+        "set",
+        "elements apart (Jensen-Shannon)",
+        "R², pretrained",
+        "R², untrained",
+        "error, inner splits",
+        "verdict",
+    ]
     table = markdown([*header, "error, test crystals"], lines)
     return f"{runs.note(files)} `python benchmarks/transfer.py --fits`\n\n{table}"
 

@@ -94,7 +94,7 @@ class TrainingRecord(NamedTuple):
         """Return it as tensors, by names of three parts, of which the second is the number of a network."""
         arrays = {f"record.0.{name}": getattr(self, name) for name in ("rows", "labels", "cells")}
         for member, surroundings in enumerate(self.surroundings):
-            arrays |= {f"surroundings.{member}.{name}": array for name, array in vars(surroundings).items()}
+            arrays |= {f"surroundings.{member}.{name}": getattr(surroundings, name) for name in Surroundings.FIELDS}
         if self.left_out is not None:
             arrays |= {f"left_out.0.{name}": array for name, array in self.left_out._asdict().items()}
         return {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import ClassVar
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -52,6 +55,9 @@ class Surroundings:
     n_trained : int or None, default=None
         How many of them are training crystals; None takes all.
     """
+
+    FIELDS: ClassVar = ("center", "axes", "points", "rows", "n_trained")
+    """What makes it, and is kept in files."""
 
     def __init__(
         self,
@@ -107,7 +113,7 @@ class Surroundings:
         trained, k = self.points[: self.n_trained], min(N_NEAREST, self.n_trained - 1)
         return cKDTree(trained).query(trained, k + 1)[0][:, 1:].mean(axis=1)
 
-    @property
+    @cached_property  # it compares all training crystals with each other
     def unit(self) -> float:
         """The unit of :meth:`distances`."""
         return float(np.median(self.own)) or 1.0  # copies of one crystal have no distances

@@ -30,7 +30,9 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
     pandas.DataFrame
         k rows for each crystal, ascending in distance: ``crystal``, its position in X; ``neighbor``, the position of
         the training crystal in what `fit` was given; ``distance``, in the units of the vectors that the head of the
-        first network sees; and the labels of the training crystal, in columns with the names of the targets.
+        first network sees; and the labels of the training crystal, in columns with the names of the targets. Crystals
+        that another network of a cross-validated ensemble was trained on count, those held out by early stopping do
+        not.
 
     Raises
     ------

@@ -48,6 +48,31 @@ def test_peers_cover_what_they_say(name):
     assert 0.6 < ((low <= y[200:]) & (y[200:] <= high)).mean() <= 1
 
 
+def test_outputs_of_a_shared_encoder_leave_out_what_their_errors_are_of():
+    from uncertainty import by_shared_encoder
+
+    class Means:
+        """Predicts, for each output, the mean of what it was given."""
+
+        def fit(self, X, y):
+            self.given = y
+            return self
+
+        def predict(self, X):
+            return np.tile(np.nanmean(self.given, axis=0), (len(X), 1))
+
+    y = np.random.default_rng(0).normal(size=140)
+    model, train, test = Means(), np.arange(100), np.arange(100, 140)
+    mean, intervals = by_shared_encoder(model, y, y, train, test)
+    without = np.array([np.delete(y[:100], np.s_[fold::5]).mean() for fold in range(5)])
+    np.testing.assert_allclose(np.nanmean(model.given, axis=0), without)
+    assert np.isnan(model.given).sum(axis=0).tolist() == [20] * 5
+    np.testing.assert_allclose(mean, without.mean())
+    low, high = intervals(0.8)
+    errors = np.sort(abs(y[:100] - np.tile(without, 20)))
+    np.testing.assert_allclose((high - low) / 2, errors[79:81].mean(), atol=0.1)
+
+
 def test_scaled_cells_and_molecules():
     from _domain import MOLECULES, molecules, scaled
 

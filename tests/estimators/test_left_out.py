@@ -297,6 +297,14 @@ def test_distances_are_those_from_what_was_trained_on():
     np.testing.assert_array_equal(rows[:, 0], np.arange(20, 30))
 
 
+def test_training_crystals_are_compared_with_each_other_once(monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    surroundings, own, calls = Surroundings.of(vectors, np.arange(30)), Surroundings.own, []
+    monkeypatch.setattr(Surroundings, "own", property(lambda self: calls.append(1) or own.fget(self)))
+    np.testing.assert_array_equal(surroundings.distances(vectors), surroundings.distances(vectors))
+    assert len(calls) == 1
+
+
 def test_what_lies_off_the_axes_is_far():
     vectors = np.zeros((40, 100), np.float32)
     vectors[:, :3] = np.random.default_rng(0).standard_normal((40, 3))
