@@ -79,6 +79,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dssl": ("DSSL", DSSL, DSSL_SETTINGS),
     "dssl-ve": ("DSSL with valence electrons", DSSL, DSSL_SETTINGS),
     "dssl-as": ("DSSL with atomic stiffness", DSSL, DSSL_SETTINGS),
+    "stiffness": ("Atomic stiffness", DSSL, DSSL_SETTINGS),
     "mask": ("Masked elements", DSSL, DSSL_SETTINGS),
     "cosine": ("Cosine contrast", DSSL, DSSL_SETTINGS),
     "joint": ("Joint prediction of properties and forces", "", {}),

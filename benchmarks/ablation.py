@@ -6,15 +6,17 @@
 of the objective away or has it predict other labels, and pretrains each time on the same 8,000 random frames of
 benchmarks/potential.py, which has to be run before, for 5 epochs. "scratch" does without pretraining, and takes away
 one part of the network at a time. "elements" finetunes on crystals with oxygen, of every set only these, and compares a
-corpus without oxygen with a random one of the same size. Training rows, test rows
-and steps are those of benchmarks/study.py, with 100 crystals and three seeds. Adds one row per table, variant, set and
-seed to results/ablation.csv, leaves out what is there, and prints tables.
+corpus without oxygen with a random one of the same size. "pretraining" and "elements" leave out the few crystals with
+elements that so small a corpus lacks. Training rows, test rows and steps are those of benchmarks/study.py, with 100
+crystals and three seeds. Adds one row per table, variant, set and seed to results/ablation.csv, leaves out what is
+there, and prints tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,7 @@ def main() -> None:
 def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:
     """Add the missing rows of a table."""
     sources, sets = sources_of(table, options.data, options.work), Sets(options.data)
+    known = elements_of(sources)
     calls = []
     for seed, task, variant in itertools.product(options.seeds, options.sets, TABLES[table]):
         source = sources[variant]
@@ -137,9 +140,11 @@ def measure(table: str, settings: str, options: argparse.Namespace, results: Res
         if results.has(row):
             continue
         graphs, y = sets.of(task, "joint")
-        if table == "elements":
-            rows = np.flatnonzero(n_atoms_of(graphs, [OXYGEN]))
-            graphs, y = graphs[rows], y[rows]
+        if table not in SETTINGS_OF:
+            used = n_atoms_of(graphs, known) == np.diff(graphs.atom_offsets)
+            if table == "elements":
+                used &= n_atoms_of(graphs, [OXYGEN]) > 0
+            graphs, y = graphs[used], y[used]
         changes = [*options.set, ("pretrain", source)]
         if table in SETTINGS_OF:
             changes += SETTINGS_OF[table][variant].items()
@@ -169,6 +174,13 @@ def sources_of(table: str, data: Path, work: Path) -> dict[str, Any]:
     }
 
 
+def elements_of(sources: dict[str, Any]) -> set[int]:
+    """Return the elements that all weights pretrained here have seen, and oxygen, which training rows bring."""
+    folders = [source for source in sources.values() if isinstance(source, Path)]
+    seen = [set(json.loads((folder / "config.json").read_text())["elements"]) for folder in folders]
+    return set.intersection(*seen) | {OXYGEN} if seen else set()
+
+
 def weights(work: Path, graphs: CrystalGraphs, labels: pd.DataFrame, changes: Changes) -> Path:
     """Return the folder of weights pretrained on these crystals and whatever labels there are."""
     embedder = PretrainedCrystalEmbedder("joint", weights=None, random_state=0, device="cpu", verbose=1)
@@ -192,7 +204,8 @@ def table_of(frame: pd.DataFrame, variants: list[str]) -> tuple[str, int]:
     """Return errors beside those of the first variant, over the sets and seeds that all have, and how many seeds."""
     errors = frame.pivot_table("mae", ["task", "seed"], "variant", sort=False)
     errors = errors[[variant for variant in variants if variant in errors]].dropna()
-    means = errors.groupby("task", sort=False).mean().T
+    means = errors.groupby("task").mean().T
+    means = means[[task for task in UNITS if task in means]]
     changes = means / means.iloc[0] - 1
     cells = means.map("{:.3g}".format) + changes.map(" ({:+.0%})".format)
     lines = [[variant, *cells.loc[variant], f"{changes.loc[variant].mean():+.1%}"] for variant in means.index]

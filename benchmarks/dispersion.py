@@ -42,6 +42,7 @@ def main() -> None:
     calls = [joblib.delayed(energies)(*item) for item in items]
     with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
         found = np.array(joblib.Parallel()(calls))
+    options.work.mkdir(parents=True, exist_ok=True)
     path = dispersion_file(options.work, sha256(source))
     np.savez(path, row=[row for row, _ in items], rest=found[:, 0], layer=found[:, 1])
 

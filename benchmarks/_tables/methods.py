@@ -9,7 +9,7 @@ from _common import SCRATCH, encoder_of, markdown, wins
 from _sets import UNITS
 from methods import ORDER, SETS, against_scratch
 
-from _tables.rows import SHORT, Chosen, ResultFiles, choose
+from _tables.rows import SHORT, Chosen, ResultFiles, choose, counted
 from crystalssl.training import bundled_weights
 
 COMMAND = "`python benchmarks/methods.py`"
@@ -51,12 +51,20 @@ def changes_of_configurations(runs: Chosen) -> pd.DataFrame:
     return against_scratch(runs.frame[runs.frame.seed == "0"], runs.method)[CONFIGURATIONS]
 
 
-def budget(files: ResultFiles) -> str:
-    """Return which weights and versions the tables are of."""
-    versions: dict[str, list[str]] = {}
-    for method, runs in chosen(files, FEW_AND_MANY).items():
-        versions.setdefault(runs.version, []).append(f"`{method}` `{runs.weights[:SHORT]}`")
-    return "\n".join(f"- version {version} of the package: {', '.join(names)}" for version, names in versions.items())
+def won(configurations: Chosen, others: Chosen) -> str:
+    """Return how many configurations a method wins, and with which weights, if they are not those of other runs."""
+    said = wins(changes_of_configurations(configurations))
+    same = configurations.weights == others.weights
+    return said if same else f"{said}, weights `{configurations.weights[:SHORT]}`"
+
+
+def budget(files: ResultFiles, percents: list[str]) -> str:
+    """Return which weights, versions and numbers of seeds the tables of some shares of the rows are of."""
+    groups: dict[str, list[str]] = {}
+    for method, runs in chosen(files, percents).items():
+        said = f"version {runs.version} of the package, {counted(runs.frame.seed.nunique(), 'seed')}"
+        groups.setdefault(said, []).append(f"`{method}` `{runs.weights[:SHORT]}`")
+    return "\n".join(f"- {said}: {', '.join(names)}" for said, names in groups.items())
 
 
 def table(files: ResultFiles, percent: str) -> str:
@@ -93,8 +101,8 @@ def beside_papers(files: ResultFiles) -> str:
     for paper, (reports, methods) in PAPERS.items():
         for method in methods:
             change = against_scratch(many[method].frame, method)["80"]
-            cells = changes_of_configurations(all_cells[method])
-            lines.append([paper, reports, f"`{method}`", f"{change.mean():+.1%}", f"{change.min():+.1%}", wins(cells)])
+            share = won(all_cells[method], many[method])
+            lines.append([paper, reports, f"`{method}`", f"{change.mean():+.1%}", f"{change.min():+.1%}", share])
             paper, reports = "", ""
     header = [
         "paper",
@@ -116,7 +124,8 @@ def best_of_columns(files: ResultFiles, percent: str) -> dict[str, int]:
 
 def of_method(files: ResultFiles, method: str) -> str:
     """Return what one method reached, for its own page."""
-    few, cells = chosen(files, FEW_AND_MANY)[method], changes_of_configurations(chosen(files, CONFIGURATIONS)[method])
+    few, many = chosen(files, FEW_AND_MANY)[method], chosen(files, CONFIGURATIONS)[method]
+    cells = changes_of_configurations(many)
     lines = []
     for task in SETS:
         row = [task]
@@ -130,5 +139,5 @@ def of_method(files: ResultFiles, method: str) -> str:
     header = ["MAE", f"{encoder} from scratch, 10 %", f"`{method}`, 10 %", "from scratch, 80 %", f"`{method}`, 80 %"]
     return (
         f"{few.note(files)} {COMMAND}\n\n{markdown(header, lines)}\n\nOver 10 to 70 % of the rows the error changes by "
-        f"{cells.to_numpy().mean():+.1%} on average, and is lower in {wins(cells)} configurations (one seed)."
+        f"{cells.to_numpy().mean():+.1%} on average, and is lower in {won(many, few)} (configurations, one seed)."
     )

@@ -7,10 +7,13 @@ from _common import SCRATCH, encoder_of, markdown, weights_sha256
 from ablation import SIZE, table_of
 
 from _tables.methods import bundled
-from _tables.rows import SHORT, ResultFiles, choose
+from _tables.rows import SHORT, ResultFiles, choose, counted
 
 FIRST = {"finetuning": "full", "scratch": "full", "pretraining": "full", "elements": "random corpus"}
 TARGETS = ["log density", "log volume per atom", "formation energy", "band gap", "log10 K"]
+ALIGNN = f"{SCRATCH}alignn"
+# Of the paper, five folds: ALIGNN, and ALIGNN that has learnt stiffness of atoms before.
+DSSL_TABLE_5 = {"log10 K": ("0.0574", "0.0557"), "log10 G": ("0.0720", "0.0683")}
 FEATURES = {"chgnet": "CHGNet 0.3.0, a universal potential", "elements": "averaged element features"}
 
 
@@ -65,6 +68,22 @@ def probes(files: ResultFiles) -> str:
     return f"{markdown(['vectors', *TARGETS], lines)}\n\n*{said}.*"
 
 
+def stiffness(files: ResultFiles) -> str:
+    """Return what stiffness of atoms as a pretext task brings to ALIGNN, beside table 5 of DSSL's paper."""
+    frame = files.read("study")
+    frame = frame[(frame["size"] == "80%") & (frame.changes == "")]
+    frame = frame.assign(method=frame.method.str.split("/").str[-1])  # of the folder of the weights
+    errors = frame.pivot_table("mae", ["task", "seed"], "method")[[ALIGNN, "stiffness"]].dropna()
+    means, lines = errors.groupby("task").mean(), []
+    for task, paper in DSSL_TABLE_5.items():
+        here = [f"{error:.4f}" for error in means.loc[task]]
+        cells = [[before, f"{after} ({float(after) / float(before) - 1:+.1%})"] for before, after in (here, paper)]
+        lines.append([task, *cells[0], *cells[1]])
+    seeds = counted(errors.index.unique("seed").size, "seed")
+    header = ["MAE, log10 GPa", f"from scratch, {seeds}", "stiffness first", "paper: from scratch", "stiffness first"]
+    return markdown(header, lines)
+
+
 def sigma(files: ResultFiles) -> str:
     """Return what the noise of CDSSL is worth."""
     lines = []
@@ -81,7 +100,7 @@ def pretraining(files: ResultFiles) -> str:
         about = files.about(weights_sha256(method))
         if about is None:
             raise SystemExit(f"pretraining.csv has no row of the weights of {method!r} that ship")
-        processor = about.machine.partition(",")[0]
+        processor = "Nvidia GPU" if about.device.startswith("cuda") else about.machine.partition(",")[0]
         lines.append(
             [
                 f"[`{method}`](../crystalssl/weights/{method}/README.md)",
@@ -94,5 +113,5 @@ def pretraining(files: ResultFiles) -> str:
                 f"`{about.weights[:SHORT]}`",
             ]
         )
-    header = ["weights", "encoder", "crystals", "epochs", "minutes, one thread", "processor", "version", "sha256"]
+    header = ["weights", "encoder", "crystals", "epochs", "minutes", "processor, one thread", "version", "sha256"]
     return markdown(header, lines)

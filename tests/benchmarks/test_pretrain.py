@@ -40,3 +40,11 @@ def test_card_names_the_labels_that_were_learnt(tmp_path, labels, potential):
     assert f"Labels, where known: {labels}." in card
     assert "The weights are those of epoch 2, which has the lowest validation loss" in card
     assert ("SevenNet" in card) == ("28,801 frames of crystals" in card) == potential
+
+
+def test_weights_of_all_methods_of_the_papers_have_a_card():
+    from _cards import METHODS
+    from _tables.methods import PAPERS, bundled
+
+    methods = {method for _, names in PAPERS.values() for method in names}
+    assert set(METHODS) == methods | set(bundled()) | {"stiffness"}

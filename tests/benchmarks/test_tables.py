@@ -158,3 +158,14 @@ def test_rows_of_unknown_settings_are_named(altered):
     files = altered("study", lambda frame: frame.assign(settings=["ffffffff", *frame.settings[1:]]))
     assert files.unknown() == {"study": ["ffffffff"]}
     assert "ffffffff" not in set(files.read("study").settings)
+
+
+def test_stiffness_is_compared_on_the_seeds_that_both_have(files, altered):
+    from _tables.others import stiffness
+
+    def edit(frame):
+        mine = frame[frame.method.isin(["scratch:alignn", "/tmp/weights/stiffness"]) & (frame.seed == "0")]
+        lonely = mine[mine.method == "scratch:alignn"].assign(seed="99", mae="100")
+        return pd.concat([frame, lonely])
+
+    assert stiffness(altered("study", edit)) == stiffness(files)
