@@ -132,7 +132,7 @@ def main() -> None:
 def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:
     """Add the missing rows of a table."""
     sources, sets = sources_of(table, options.data, options.work), Sets(options.data)
-    known = elements_of(sources)
+    known = elements_seen(sources)
     calls = []
     for seed, task, variant in itertools.product(options.seeds, options.sets, TABLES[table]):
         source = sources[variant]
@@ -174,7 +174,7 @@ def sources_of(table: str, data: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def elements_of(sources: dict[str, Any]) -> set[int]:
+def elements_seen(sources: dict[str, Any]) -> set[int]:
     """Return the elements that all weights pretrained here have seen, and oxygen, which training rows bring."""
     folders = [source for source in sources.values() if isinstance(source, Path)]
     seen = [set(json.loads((folder / "config.json").read_text())["elements"]) for folder in folders]

@@ -167,6 +167,8 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
             }
         )
     command = f"python benchmarks/pretrain.py {method} --seed {options.seed}"
+    if options.device != "cpu":
+        command += f" --device {options.device}"
     if options.limit:
         command += f" --limit {options.limit}"
     if options.labels != JOINT:

@@ -73,6 +73,7 @@ def stiffness(files: ResultFiles) -> str:
     frame = files.read("study")
     frame = frame[(frame["size"] == "80%") & (frame.changes == "")]
     frame = frame.assign(method=frame.method.str.split("/").str[-1])  # of the folder of the weights
+    frame = frame[frame.age == frame[frame.method == "stiffness"].age.max()]
     errors = frame.pivot_table("mae", ["task", "seed"], "method")[[ALIGNN, "stiffness"]].dropna()
     means, lines = errors.groupby("task").mean(), []
     for task, paper in DSSL_TABLE_5.items():
@@ -81,7 +82,7 @@ def stiffness(files: ResultFiles) -> str:
         lines.append([task, *cells[0], *cells[1]])
     seeds = counted(errors.index.unique("seed").size, "seed")
     header = ["MAE, log10 GPa", f"from scratch, {seeds}", "stiffness first", "paper: from scratch", "stiffness first"]
-    return markdown(header, lines)
+    return f"*Version {frame.version.iloc[0]}*\n\n{markdown(header, lines)}"
 
 
 def sigma(files: ResultFiles) -> str:
