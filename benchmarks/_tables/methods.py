@@ -71,14 +71,21 @@ def table(files: ResultFiles, percent: str) -> str:
     """Return errors at a share of the rows, and how far each method is below the same encoder from scratch."""
     lines: list[list[str]] = []
     shown = set()
-    for method, runs in chosen(files, FEW_AND_MANY).items():
+    # Methods below the row from scratch that they are compared with.
+    found = sorted(
+        chosen(files, FEW_AND_MANY).items(), key=lambda item: (ORDER.index(encoder_of(item[0])), item[1].version)
+    )
+    versions = {(encoder_of(method), runs.version) for method, runs in found}
+    for method, runs in found:
         part = runs.frame[runs.frame.percent == percent]
         errors = part.pivot_table("mae", "method", "task").reindex(columns=SETS)
         encoder = encoder_of(method)
         if (encoder, runs.version) not in shown:
             shown.add((encoder, runs.version))
             scratch = errors.loc[SCRATCH + encoder]
-            lines.append([f"{encoder} from scratch", *(f"{error:.3g}" for error in scratch), ""])
+            several = sum(name == encoder for name, _ in versions) > 1
+            title = f"{encoder} from scratch" + f", version {runs.version}" * several
+            lines.append([title, *(f"{error:.3g}" for error in scratch), ""])
         change = against_scratch(part, method)[percent]
         cells = [f"{error:.3g} ({x:+.0%})" for error, x in zip(errors.loc[method], change, strict=True)]
         lines.append([f"`{method}`", *cells, f"{change.mean():+.1%}"])
