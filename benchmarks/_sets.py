@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Sets:
         if task not in self._built:
             X, y = read_set(task, self.folder)
             graphs = CrystalGraphTransformer().transform(X)
-            rows = _known_rows(graphs, y)
+            rows = np.flatnonzero(made_of(graphs, known_elements()) & np.isfinite(y))
             self._built[task] = graphs[rows], y[rows]
         graphs, y = self._built[task]
         recipe = RECIPES[encoder_of(method)]
@@ -75,9 +75,9 @@ class Sets:
         return self._built[task, recipe]
 
 
-def known_elements() -> set[int]:
-    """Return the elements that all bundled weights know."""
-    return set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in bundled_weights()))
+def known_elements(weights: Sequence[str | Path] = ()) -> set[int]:
+    """Return the elements that all of some weights know, where none are given the bundled ones."""
+    return set.intersection(*(set(load_encoder(name)[1]["elements"]) for name in weights or bundled_weights()))
 
 
 def n_atoms_of(graphs: CrystalGraphs, elements: Iterable[int]) -> np.ndarray:
@@ -85,7 +85,6 @@ def n_atoms_of(graphs: CrystalGraphs, elements: Iterable[int]) -> np.ndarray:
     return np.add.reduceat(np.isin(graphs.atomic_numbers, list(elements)), graphs.atom_offsets[:-1], dtype=int)
 
 
-def _known_rows(graphs: CrystalGraphs, y: np.ndarray) -> np.ndarray:
-    """Return the rows with a label whose elements all bundled weights know."""
-    known = n_atoms_of(graphs, known_elements()) == np.diff(graphs.atom_offsets)
-    return np.flatnonzero(known & np.isfinite(y))
+def made_of(graphs: CrystalGraphs, elements: Iterable[int]) -> np.ndarray:
+    """Return whether each crystal has atoms of some elements alone."""
+    return n_atoms_of(graphs, elements) == np.diff(graphs.atom_offsets)

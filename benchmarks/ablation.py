@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from _common import (
     weights_sha256,
 )
 from _frames import FRAMES
-from _sets import UNITS, Sets, n_atoms_of
+from _sets import UNITS, Sets, known_elements, made_of, n_atoms_of
 from pretrain import JOINT, PROPERTIES, SETTINGS, frames_of
 from study import learn
 
@@ -132,7 +131,7 @@ def main() -> None:
 def measure(table: str, settings: str, options: argparse.Namespace, results: Results) -> None:
     """Add the missing rows of a table."""
     sources, sets = sources_of(table, options.data, options.work), Sets(options.data)
-    known = elements_seen(sources)
+    known = known_elements([source for source in sources.values() if source is not None])
     calls = []
     for seed, task, variant in itertools.product(options.seeds, options.sets, TABLES[table]):
         source = sources[variant]
@@ -140,11 +139,10 @@ def measure(table: str, settings: str, options: argparse.Namespace, results: Res
         if results.has(row):
             continue
         graphs, y = sets.of(task, "joint")
-        if table not in SETTINGS_OF:
-            used = n_atoms_of(graphs, known) == np.diff(graphs.atom_offsets)
-            if table == "elements":
-                used &= n_atoms_of(graphs, [OXYGEN]) > 0
-            graphs, y = graphs[used], y[used]
+        used = made_of(graphs, known | {OXYGEN})  # which the training rows bring where a corpus lacks it
+        if table == "elements":
+            used &= n_atoms_of(graphs, [OXYGEN]) > 0
+        graphs, y = graphs[used], y[used]
         changes = [*options.set, ("pretrain", source)]
         if table in SETTINGS_OF:
             changes += SETTINGS_OF[table][variant].items()
@@ -172,13 +170,6 @@ def sources_of(table: str, data: Path, work: Path) -> dict[str, Any]:
         variant: None if part is None else weights(work, graphs[rows], labels.iloc[rows][part[1]], part[0])
         for variant, part in PRETRAINING.items()
     }
-
-
-def elements_seen(sources: dict[str, Any]) -> set[int]:
-    """Return the elements that all weights pretrained here have seen, and oxygen, which training rows bring."""
-    folders = [source for source in sources.values() if isinstance(source, Path)]
-    seen = [set(json.loads((folder / "config.json").read_text())["elements"]) for folder in folders]
-    return set.intersection(*seen) | {OXYGEN} if seen else set()
 
 
 def weights(work: Path, graphs: CrystalGraphs, labels: pd.DataFrame, changes: Changes) -> Path:

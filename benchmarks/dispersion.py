@@ -36,13 +36,13 @@ def main() -> None:
     parser.add_argument("--max-atoms", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1, help="processes, each computing on one thread")
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
     source = data_file(options.data, "mp_pretrain.parquet")
     structures = read_optimade_parquet(source, columns=[]).data
     items = [(row, s) for row, s in enumerate(structures) if len(s) <= options.max_atoms]
     calls = [joblib.delayed(energies)(*item) for item in items]
     with joblib.parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
         found = np.array(joblib.Parallel()(calls))
-    options.work.mkdir(parents=True, exist_ok=True)
     path = dispersion_file(options.work, sha256(source))
     np.savez(path, row=[row for row, _ in items], rest=found[:, 0], layer=found[:, 1])
 

@@ -101,7 +101,9 @@ def pretraining(files: ResultFiles) -> str:
         about = files.about(weights_sha256(method))
         if about is None:
             raise SystemExit(f"pretraining.csv has no row of the weights of {method!r} that ship")
-        processor = "Nvidia GPU" if about.device.startswith("cuda") else about.machine.partition(",")[0]
+        processor = about.machine.partition(",")[0]
+        if about.device.startswith("cuda"):
+            processor = about.device.replace("cuda", "Nvidia GPU")
         lines.append(
             [
                 f"[`{method}`](../crystalssl/weights/{method}/README.md)",

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import json
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from crystalssl import CrystalGraphTransformer
 
 pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
-def test_elements_are_those_that_all_weights_have_seen(tmp_path):
-    from ablation import elements_seen
+def test_crystals_of_elements_that_a_corpus_lacks_are_left_out(monkeypatch, tmp_path, crystals):
+    import ablation
 
-    sources = {"no pretraining": None}
-    for name, elements in {"random corpus": [1, 8, 14], "corpus without oxygen": [1, 2, 14]}.items():
-        sources[name] = tmp_path / name
-        sources[name].mkdir()
-        (sources[name] / "config.json").write_text(json.dumps({"elements": elements}))
-    assert elements_seen(sources) == {1, 8, 14}  # training rows bring oxygen
-    assert elements_seen({"full": "joint", "no pretraining": None}) == set()
+    X = crystals[:60]
+    y = np.arange(len(X), dtype=float)
+    graphs = CrystalGraphTransformer().transform(X)
+    oxides = [row for row, crystal in enumerate(X) if ablation.OXYGEN in crystal.atomic_numbers]
+    rare = max(X[oxides[0]].atomic_numbers)
+    sources = {name: str(name) for name in ablation.TABLES["elements"]} | {ablation.SCRATCH: None}
+    others = set(range(1, 119)) - {rare}
+    seen = {"random corpus": others, "corpus without oxygen": others - {ablation.OXYGEN}}
+    monkeypatch.setattr(ablation, "sources_of", lambda *_: sources)
+    monkeypatch.setattr("_sets.load_encoder", lambda name: (None, {"elements": seen[name]}))
+    monkeypatch.setattr(ablation, "weights_sha256", str)
+    monkeypatch.setattr(ablation.Sets, "of", lambda *_: (graphs, y))
+    calls = []
+    monkeypatch.setattr(ablation, "run_all", lambda given, *_: calls.extend(given))
+    options = SimpleNamespace(data=tmp_path, work=tmp_path, seeds=[0], sets=["phonons"], set=[], jobs=1)
+    ablation.measure("elements", "settings", options, ablation.Results(tmp_path / "ablation.csv", ablation.KEYS))
+    used = [row for row in oxides if rare not in X[row].atomic_numbers]
+    assert used
+    assert [args[1][1].tolist() for _, args, _ in calls] == [used] * 3
 
 
 def test_sets_stand_in_one_order_whichever_was_measured_first():
