@@ -25,6 +25,7 @@ after the last complete epoch when it is started again with the same settings.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shlex
 import time
@@ -186,7 +187,7 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
             "epochs": len(embedder.history_),
             "seconds": float(seconds),
             "crystals_per_second": len(graphs) * len(embedder.history_) / seconds,
-            "device": options.device,
+            "device": devices_of(embedder.history_),
             "threads": torch.get_num_threads(),
             "machine": machine(),
             "seed": options.seed,
@@ -197,6 +198,16 @@ def pretrain(method: str, path: Path, corpus: str, options: Any) -> None:
         }
     )
     print(f"{method}: {seconds:.0f} s of training ({session:.0f} s in this session), weights in {folder}")
+
+
+def devices_of(history: list[dict[str, Any]]) -> str:
+    """Return where the epochs were learnt, such as "cuda, then cpu from epoch 15" of a run that went on elsewhere."""
+    first, *others = [next(epochs) for _, epochs in itertools.groupby(history, key=_device)]
+    return ", then ".join([_device(first), *(f"{_device(epoch)} from epoch {epoch['epoch']}" for epoch in others)])
+
+
+def _device(epoch: dict[str, Any]) -> str:
+    return epoch.get("device", "unknown")  # of a checkpoint that an older version began
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
     config_ : dict
         Method, encoder, elements and settings, as saved in config.json.
     history_ : list of dict
-        Losses of each epoch of `fit`; empty if nothing was trained.
+        Losses, learning rate, seconds and device of each epoch of `fit`; empty if nothing was trained.
     elements_ : ndarray of int
         Atomic numbers that pretraining has seen.
     n_features_out_ : int

@@ -106,8 +106,9 @@ class CrystalNet(NeuralNet):
         self._randomness = Randomness(self.module_, self.device, current_ranks())
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
-        """Seed all that is random in this epoch."""
+        """Seed all that is random in this epoch, and record where it is learnt: a run may go on elsewhere."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+        self.history.record("device", torch.device(self.device).type)
         if self._randomness is not None:
             self._randomness.seed(derive_seed(self.seed, len(self.history) - 1))
 

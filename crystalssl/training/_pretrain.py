@@ -129,7 +129,7 @@ def pretrain(
     state : dict of ndarray
         Weights of the encoder.
     history : list of dict
-        Losses of each epoch.
+        Losses, learning rate, seconds and device of each epoch.
     """
     rng = np.random.default_rng(derive_seed(seed, 0))
     order = rng.permutation(len(graphs))
@@ -173,7 +173,7 @@ def pretrain(
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint, run=run, corpus=corpus),
             description=f"pretraining ({task.name})" if verbose and ranks.rank == 0 else None,
         )
-    return state_as_numpy(net.module_.encoder), epochs_of(net)
+    return state_as_numpy(net.module_.encoder), epochs_of(net, "device")
 
 
 def _check_counts(given: np.ndarray, n_atoms: np.ndarray) -> None:

@@ -43,6 +43,16 @@ def card_of(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [(["cpu", "cpu"], "cpu"), (["cuda", "cuda", "cpu", "cuda"], "cuda, then cpu from epoch 3, then cuda from epoch 4")],
+)
+def test_record_says_where_each_epoch_was_learnt(devices, expected):
+    from pretrain import devices_of
+
+    assert devices_of([{"epoch": n, "device": device} for n, device in enumerate(devices, 1)]) == expected
+
+
 @pytest.mark.parametrize(("labels", "potential"), [("band_gap; forces", True), ("band_gap; efermi", False)])
 def test_card_names_the_labels_that_were_learnt(card_of, labels, potential):
     card = card_of("joint", "joint", labels)

@@ -225,7 +225,8 @@ def test_history_has_one_entry_per_epoch(real_graphs, tiny_settings, fraction):
         assert np.isfinite(epoch["train_loss"])
         assert ("valid_loss" in epoch) == bool(fraction)
         assert np.isfinite(epoch.get("valid_loss", 0))
-        assert set(epoch) <= {"epoch", "train_loss", "valid_loss", "learning_rate", "dur"}
+        assert set(epoch) <= {"epoch", "train_loss", "valid_loss", "learning_rate", "dur", "device"}
+        assert epoch["device"] == "cpu"
 
 
 # ------------------------------------------------------------------ Progress
