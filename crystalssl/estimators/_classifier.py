@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -32,6 +32,10 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss, by label; a class that is not named has 1. They multiply the sample weights.
         "balanced" weighs a class inversely to how often it occurs.
+    label_smoothing : float, default=0.1
+        Share of every label that is given to all classes alike, in [0, 1): with 0.1 the network learns to be 95 % sure
+        of one of two classes. Without it (0), networks are far too sure of what they say (Szegedy et al., CVPR 2016,
+        arXiv:1512.00567; Müller et al., NeurIPS 2019, arXiv:1906.02629).
 
     Attributes
     ----------
@@ -59,18 +63,20 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
     _parameter_constraints: ClassVar[dict[str, list]] = {
         **FinetunedEstimator._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
     _: KW_ONLY
     class_weight: dict | str | None = None
+    label_smoothing: float = 0.1
 
     _check_y = staticmethod(check_classes)
 
     def _new_target(self, names: list[str]) -> ClassCodes:
         return ClassCodes()
 
-    def _loss(self) -> type[nn.Module]:
-        return nn.CrossEntropyLoss
+    def _loss(self) -> dict[str, Any]:
+        return {"criterion": nn.CrossEntropyLoss, "criterion__label_smoothing": self.label_smoothing}
 
     def _set_target(self, target: ClassCodes, y: Any) -> None:
         super()._set_target(target, y)
@@ -126,7 +132,7 @@ class CrystalSSLClassifier(ClassifierMixin, FinetunedEstimator):
 
         With ``ensemble="cross-validated"`` they are calibrated: what networks say is divided by the temperature that
         fits the classes of the left-out training crystals best (Guo et al., ICML 2017, arXiv:1706.04599). Others are
-        too sure, as those of networks are.
+        as sure as `label_smoothing` has them be.
 
         Parameters
         ----------

@@ -63,8 +63,8 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
 
     A subclass says what its labels are. `_check_y` validates them. `_new_target` returns what turns them into numbers
     for the network and its outputs into predictions, such as :class:`crystalssl.estimators._target.TargetScaler`.
-    `_loss` returns the class of the torch loss that compares the two. `_set_target` keeps what was learnt about them,
-    and `_restore_target` has it from a file.
+    `_loss` returns the torch loss that compares the two, as parameters of a skorch net. `_set_target` keeps what was
+    learnt about them, and `_restore_target` has it from a file.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
     def _new_target(self, names: list[str]) -> Any:
         raise NotImplementedError
 
-    def _loss(self) -> type[nn.Module]:
+    def _loss(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def _set_target(self, target: Any, y: Any) -> None:
@@ -184,7 +184,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
             parts = [self._part(crystals, rows, used[:0], lambda *y: learn(*y, rows), random_state)]
             target = parts[0].target
 
-        criterion = self._loss()
+        loss = self._loss()
         nets = []
         for member in range(self.ensemble_size):
             part = parts[member % len(parts)]
@@ -203,7 +203,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
                 # A copy for each net, as of every parameter: what a callback learns stays in the net.
                 further_callbacks=copies_of(self.callbacks),
                 device=device,
-                criterion=criterion,
+                **loss,
                 **self._settings(source.is_gentle, len(part.training)),
             )
             nets.append(release(net))

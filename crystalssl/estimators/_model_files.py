@@ -311,7 +311,7 @@ def _net(model: Any, module: PropertyNetwork, history: dict[str, torch.Tensor], 
     """Return a net as training leaves it behind, but for its callbacks."""
     net = CrystalNet(
         module,
-        model._loss(),
+        **model._loss(),
         lr=model.learning_rate,
         batch_size=model.batch_size,
         max_epochs=model.max_epochs,

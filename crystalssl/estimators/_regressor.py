@@ -109,11 +109,11 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         y, weight, rows = part.training.y, part.training.sample_weight, part.training.indices
         module.start_from_properties(vectors, y[rows], weight[rows], part.target.log_)
 
-    def _loss(self) -> type[nn.Module]:
+    def _loss(self) -> dict[str, Any]:
         if self.loss in _OLD_NAMES:
             new = _OLD_NAMES[self.loss]
             warnings.warn(f"loss={self.loss!r} is now called {new!r}; set loss={new!r}", FutureWarning, stacklevel=4)
-        return _LOSSES[_OLD_NAMES.get(self.loss, self.loss)]
+        return {"criterion": _LOSSES[_OLD_NAMES.get(self.loss, self.loss)]}
 
     def _set_target(self, target: TargetScaler, y: Any) -> None:
         super()._set_target(target, y)

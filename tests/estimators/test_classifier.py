@@ -76,6 +76,13 @@ def test_class_weights_are_sample_weights(tiny_classifier, graphs, labels):
     assert (both.predict_proba(graphs) == by_class.predict_proba(graphs)).all()
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.1, 0.4])
+def test_classes_are_as_sure_as_the_smoothed_labels(tiny_classifier, graphs, labels, smoothing):
+    model = tiny_classifier(max_epochs=60, label_smoothing=smoothing).fit(graphs, labels == "light")
+    sure = model.predict_proba(graphs).max(axis=1).mean()
+    assert sure == pytest.approx(1 - smoothing / 2, abs=0.05)
+
+
 def test_warm_start_keeps_the_classes(tiny_classifier, graphs, labels):
     model = tiny_classifier(warm_start=True).fit(graphs, labels)
     some = labels != "heavy"
