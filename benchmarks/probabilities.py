@@ -3,11 +3,11 @@
     python benchmarks/probabilities.py --jobs 2
 
 Two questions: whether a stable crystal has a band gap, and whether one is ductile by Pugh's rule, K > 1.75 G. A seed
-draws a fifth of the crystals as the test set, and 100 of the others to train on. The models are one network, five that
-differ in their seeds, and five of a cross-validated ensemble. Adds a row per question, model and seed to
-results/probabilities.csv, leaves out what is there, and prints means over the seeds: the accuracy; the mean probability
-of the class that is predicted; how far these two are apart, on average over ten bins of equally many crystals; and the
-log loss.
+draws a fifth of the crystals as the test set, and 100 of the others to train on. The models are one network, without
+and with smoothed labels, five that differ in their seeds, and five of a cross-validated ensemble. Adds a row per
+question, model and seed to results/probabilities.csv, leaves out what is there, and prints means over the seeds: the
+accuracy; the mean probability of the class that is predicted; how far these two are apart, on average over ten bins of
+equally many crystals; and the log loss.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from crystalssl import CrystalGraphs, CrystalSSLClassifier
 KEYS = ["task", "method", "model", "seed", "settings", "weights"]
 METHOD = "joint"
 MODELS: dict[str, dict[str, Any]] = {
+    "one network, label_smoothing=0": {"label_smoothing": 0},
     "one network": {},
     "five seeds": {"ensemble_size": 5},
     "cross-validated": {"ensemble_size": 5, "ensemble": "cross-validated"},
