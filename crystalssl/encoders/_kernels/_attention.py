@@ -29,7 +29,7 @@ def agat_conv(layer: AGATConv, x: Tensor, lengths: Tensor, pairs: AtomLengthPair
     n_heads, dim = len(layer.attention), x.shape[1]
     of_atom, of_length = layer.linear.weight.split([dim, lengths.shape[1]], dim=1)
     # What z scores as a centre, and as a neighbour, in every head: one vector each, zero outside its own head.
-    heads = torch.eye(n_heads, device=x.device)
+    heads = torch.eye(n_heads, dtype=x.dtype, device=x.device)
     vectors = torch.einsum("gh,hed->eghd", heads, layer.attention.view(n_heads, 2, dim)).flatten(2).flatten(0, 1)
     z, scores = _PairVectors.apply(F.linear(x, of_atom), F.linear(lengths, of_length), vectors, pairs)
     as_center, as_neighbor = scores.chunk(2, dim=1)
