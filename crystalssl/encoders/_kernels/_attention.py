@@ -124,7 +124,8 @@ class AtomLengthPairs:
     @cached_property
     def edges_by_neighbor(self) -> tuple[Tensor, Tensor]:
         """Edges grouped by the pair of their neighbour, and where each group starts and the last one ends."""
-        return self.of_neighbor.argsort(stable=True), offsets(torch.bincount(self.of_neighbor, minlength=len(self.atom)))
+        counts = torch.bincount(self.of_neighbor, minlength=len(self.atom))
+        return self.of_neighbor.argsort(stable=True), offsets(counts)
 
     @classmethod
     def of(cls, topology: Topology, length: Tensor) -> AtomLengthPairs:
