@@ -238,12 +238,13 @@ class Results:
 
 
 def machine() -> str:
-    """Return processor and versions on one line."""
+    """Return processor, the instructions that torch uses of it, and versions on one line."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
+    name += f" with {torch.backends.cpu.get_cpu_capability()}"
     return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
