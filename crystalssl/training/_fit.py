@@ -114,7 +114,7 @@ def fit_network(
         return train(net.initialize(), training)
 
 
-def epochs_of(net: CrystalNet, *more: str) -> list[dict[str, Any]]:
-    """Return the history of a net by epoch, without its batches: the usual numbers, and what else is named."""
-    keys = ("epoch", "train_loss", "valid_loss", "learning_rate", "dur", *more)
+def epochs_of(net: CrystalNet) -> list[dict[str, Any]]:
+    """Return the history of a net by epoch, without its batches."""
+    keys = ("epoch", "train_loss", "valid_loss", "learning_rate", "dur", "device")
     return [{key: epoch[key] for key in keys if key in epoch} for epoch in net.history]

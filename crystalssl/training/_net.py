@@ -106,9 +106,8 @@ class CrystalNet(NeuralNet):
         self._randomness = Randomness(self.module_, self.device, current_ranks())
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
-        """Seed all that is random in this epoch, and record where it is learnt: a run may go on elsewhere."""
+        """Seed all that is random in this epoch."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
-        self.history.record("device", torch.device(self.device).type)
         if self._randomness is not None:
             self._randomness.seed(derive_seed(self.seed, len(self.history) - 1))
 
@@ -199,6 +198,11 @@ class CrystalNet(NeuralNet):
 
 class PretrainingNet(CrystalNet):
     """A net whose module is a pretext task, which returns the loss itself."""
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any):
+        """Record where the epoch is learnt, since a run may go on elsewhere."""
+        super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
+        self.history.record("device", torch.device(self.device).type)
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Let the task do what it does after a step of the optimizer, such as moving a target network."""

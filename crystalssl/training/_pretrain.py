@@ -173,7 +173,7 @@ def pretrain(
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint, run=run, corpus=corpus),
             description=f"pretraining ({task.name})" if verbose and ranks.rank == 0 else None,
         )
-    return state_as_numpy(net.module_.encoder), epochs_of(net, "device")
+    return state_as_numpy(net.module_.encoder), epochs_of(net)
 
 
 def _check_counts(given: np.ndarray, n_atoms: np.ndarray) -> None:

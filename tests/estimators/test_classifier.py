@@ -76,11 +76,20 @@ def test_class_weights_are_sample_weights(tiny_classifier, graphs, labels):
     assert (both.predict_proba(graphs) == by_class.predict_proba(graphs)).all()
 
 
-@pytest.mark.parametrize("smoothing", [0, 0.1, 0.4])
+@pytest.mark.parametrize("smoothing", [0, 0.2, 0.4])
 def test_classes_are_as_sure_as_the_smoothed_labels(tiny_classifier, graphs, labels, smoothing):
     model = tiny_classifier(max_epochs=60, label_smoothing=smoothing).fit(graphs, labels == "light")
     sure = model.predict_proba(graphs).max(axis=1).mean()
     assert sure == pytest.approx(1 - smoothing / 2, abs=0.05)
+
+
+def test_classes_are_not_quite_sure_by_default(tiny_classifier, graphs, labels):
+    by_default, smoothed, plain = (
+        tiny_classifier(**params).fit(graphs, labels).predict_proba(graphs)
+        for params in ({}, {"label_smoothing": 0.1}, {"label_smoothing": 0})
+    )
+    np.testing.assert_array_equal(by_default, smoothed)
+    assert (by_default != plain).any()
 
 
 def test_warm_start_keeps_the_classes(tiny_classifier, graphs, labels):
