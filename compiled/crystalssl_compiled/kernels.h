@@ -14,9 +14,21 @@
 
 namespace {
 
+// Numbers in a register. Compilers accept wider vectors as well, but move them through memory.
+#if defined(__AVX512F__)
 constexpr int WIDTH = 16;
-// The compiler makes of it what the processor has: one register of AVX-512, two of AVX2, four of SSE or NEON.
-typedef float vec __attribute__((vector_size(4 * WIDTH)));
+#elif defined(__AVX2__)
+constexpr int WIDTH = 8;
+#else
+constexpr int WIDTH = 4;
+#endif
+
+template <int N>
+struct Numbers {
+    typedef float type __attribute__((vector_size(4 * N)));
+};
+
+typedef Numbers<WIDTH>::type vec;
 typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 
 inline vec load(const float* from) {
@@ -29,18 +41,16 @@ inline void store(float* to, vec x) { std::memcpy(to, &x, sizeof x); }
 
 inline void add(float* to, vec x) { store(to, load(to) + x); }
 
-inline float sum(vec x) {
-    typedef float half __attribute__((vector_size(2 * WIDTH)));
-    typedef float quarter __attribute__((vector_size(WIDTH)));
-    half a, b;
-    std::memcpy(&a, &x, sizeof a);
-    std::memcpy(&b, reinterpret_cast<char*>(&x) + sizeof a, sizeof b);
-    a += b;
-    quarter c, d;
-    std::memcpy(&c, &a, sizeof c);
-    std::memcpy(&d, reinterpret_cast<char*>(&a) + sizeof c, sizeof d);
-    c += d;
-    return (c[0] + c[2]) + (c[1] + c[3]);
+template <int N>
+inline float sum(typename Numbers<N>::type x) {
+    if constexpr (N == 2) {
+        return x[0] + x[1];
+    } else {
+        typename Numbers<N / 2>::type low, high;
+        std::memcpy(&low, &x, sizeof low);
+        std::memcpy(&high, reinterpret_cast<char*>(&x) + sizeof low, sizeof high);
+        return sum<N / 2>(low + high);
+    }
 }
 
 // exp to two units in the last place: 2^n times a polynomial on [-log(2)/2, log(2)/2], whose coefficients are those of
@@ -72,13 +82,13 @@ template <int N>
 inline float normalize(const vec* x, vec* normal, float epsilon) {
     vec total = x[0];
     for (int d = 1; d < N; ++d) total += x[d];
-    const float mean = sum(total) / (N * WIDTH);
+    const float mean = sum<WIDTH>(total) / (N * WIDTH);
     vec squares = vec{};
     for (int d = 0; d < N; ++d) {
         normal[d] = x[d] - mean;
         squares += normal[d] * normal[d];
     }
-    const float scale = 1.0f / std::sqrt(sum(squares) / (N * WIDTH) + epsilon);
+    const float scale = 1.0f / std::sqrt(sum<WIDTH>(squares) / (N * WIDTH) + epsilon);
     for (int d = 0; d < N; ++d) normal[d] *= scale;
     return scale;
 }
@@ -177,7 +187,7 @@ void gate_backward(const Graph& graph, const float* nodes, const float* envelope
                         sums += by_normal[d];
                         products += by_normal[d] * normal[d];
                     }
-                    const float by_shift = sum(sums) / dim, by_scale = sum(products) / dim;
+                    const float by_shift = sum<WIDTH>(sums) / dim, by_scale = sum<WIDTH>(products) / dim;
                     for (int d = 0; d < N; ++d)
                         by_m[d] += (by_normal[d] - by_shift - normal[d] * by_scale) * scale;
                 }
@@ -340,12 +350,12 @@ void pool_backward(const Graph& rows, int64_t dim, int64_t n_statistics, const f
 #endif
 
 // `n` is dim / 16, one of 2, 4, 8 and 16.
-#define BY_WIDTH(function, ...)                    \
-    switch (n) {                                   \
-        case 2: return function<2>(__VA_ARGS__);   \
-        case 4: return function<4>(__VA_ARGS__);   \
-        case 8: return function<8>(__VA_ARGS__);   \
-        case 16: return function<16>(__VA_ARGS__); \
+#define BY_WIDTH(function, ...)                             \
+    switch (n) {                                            \
+        case 2: return function<32 / WIDTH>(__VA_ARGS__);   \
+        case 4: return function<64 / WIDTH>(__VA_ARGS__);   \
+        case 8: return function<128 / WIDTH>(__VA_ARGS__);  \
+        case 16: return function<256 / WIDTH>(__VA_ARGS__); \
     }
 
 EXPORT void crystalssl_gate_forward(const Graph* graph, int64_t n, const float* nodes, const float* envelope,

@@ -31,7 +31,7 @@ __all__ = ["compiled_edge_gated_conv", "compiled_serves", "compiled_statistics"]
 _INTERFACE = 1
 """Of the package whose functions are called here."""
 _VECTOR = 16
-"""Numbers that are computed with at a time."""
+"""Rows are multiples of it, so that any processor computes with whole registers."""
 _DIMS = (32, 64, 128, 256)
 """Widths of edges that there are loops for."""
 _L_MAX = 8
