@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from crystalssl.encoders import ALIGNN, CGCNN, ENCODERS, DeeperGATGNN, Encoder, GatedGCN, MEGNet
-from crystalssl.encoders._kernels import _compiled
+from crystalssl.encoders._kernels import _library
 from crystalssl.encoders._layers import Layer
 from crystalssl.training._precision import matmul_precision
 
@@ -195,7 +195,7 @@ def time_gatedgcn(crystals: Crystals, pace: Pace, threads: list[int], size: int)
     model, plain, full, distinct = _gatedgcn(crystals, size)
     peers = {PLAIN: (plain, full), ALL_EDGES: (model, full)}
     missing = {}
-    if _compiled.library() is None:
+    if _library.library() is None:
         missing[UNCOMPILED] = "crystalssl-compiled is not installed"
     else:
         peers[UNCOMPILED] = (Uncompiled(model), distinct)
@@ -256,7 +256,7 @@ class Uncompiled(nn.Module):
         self.network = network
 
     def forward(self, batch: Batch) -> Tensor:
-        with mock.patch.object(_compiled, "library", return_value=None):
+        with mock.patch.object(_library, "library", return_value=None):
             return self.network(batch)
 
 

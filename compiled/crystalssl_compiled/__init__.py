@@ -8,7 +8,7 @@ import importlib.util
 
 __all__ = ["INTERFACE", "library"]
 
-INTERFACE = 1
+INTERFACE = 2
 """Changes with the arguments of the functions."""
 
 

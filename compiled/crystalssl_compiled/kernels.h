@@ -77,6 +77,21 @@ inline vec exp(vec x) {
 
 inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp(-x)); }
 
+// log(1 + exp(x)) as the larger of x and 0 and log(1 + t) with t = exp(-|x|), which is 2 artanh(t / (2 + t)): a series in
+// squares of at most 1/9.
+inline vec softplus(vec x) {
+    const vec t = exp(x > 0.0f ? -x : x);
+    const vec r = t / (2.0f + t), square = r * r;
+    vec y = square * (2.0f / 15) + 2.0f / 13;
+    y = y * square + 2.0f / 11;
+    y = y * square + 2.0f / 9;
+    y = y * square + 2.0f / 7;
+    y = y * square + 2.0f / 5;
+    y = y * square + 2.0f / 3;
+    y = y * square + 2.0f;
+    return (x > 0.0f ? x : vec{}) + y * r;
+}
+
 // (x - mean) / deviation of a row, and 1 / deviation.
 template <int N>
 inline float normalize(const vec* x, vec* normal, float epsilon) {
@@ -277,6 +292,98 @@ void angles_backward(const Graph& graph, int64_t channels, int64_t l_max, const 
     }
 }
 
+// Pairs of an atom and a length, in the place of the edges of a graph: those of an atom follow each other, and
+// `neighbors` are their lengths. z = softplus(a + b) in every head; scores are the products of z with the two vectors
+// of its head in `attention`: first those of all heads with the first one, then with the second.
+template <int N>
+void pairs_forward(const Graph& pairs, int64_t n_heads, const float* of_atoms, const float* of_lengths,
+                   const float* attention, float* z, float* scores) {
+    constexpr int64_t dim = N * WIDTH;
+    for (int64_t i = pairs.parts[pairs.first]; i < pairs.parts[pairs.last]; ++i)
+        for (int64_t k = pairs.edge_ptr[i]; k < pairs.edge_ptr[i + 1]; ++k)
+            for (int64_t h = 0; h < n_heads; ++h) {
+                const float* a = of_atoms + (i * n_heads + h) * dim;
+                const float* b = of_lengths + (pairs.neighbors[k] * n_heads + h) * dim;
+                const float *first = attention + 2 * h * dim, *second = first + dim;
+                vec products[2] = {vec{}, vec{}};
+                for (int d = 0; d < N; ++d) {
+                    const vec y = softplus(load(a + d * WIDTH) + load(b + d * WIDTH));
+                    store(z + (k * n_heads + h) * dim + d * WIDTH, y);
+                    products[0] += y * load(first + d * WIDTH);
+                    products[1] += y * load(second + d * WIDTH);
+                }
+                scores[2 * k * n_heads + h] = sum<WIDTH>(products[0]);
+                scores[(2 * k + 1) * n_heads + h] = sum<WIDTH>(products[1]);
+            }
+}
+
+// Gradients of the above by a + b, by a, and by `attention`, which are added up for each part apart; the latter two
+// begin at zero.
+template <int N>
+void pairs_backward(const Graph& pairs, int64_t n_heads, const float* attention, const float* z, const float* by_z,
+                    const float* by_scores, float* by_sums, float* by_atoms, float* by_attention) {
+    constexpr int64_t dim = N * WIDTH;
+    for (int64_t part = pairs.first; part < pairs.last; ++part)
+        for (int64_t i = pairs.parts[part]; i < pairs.parts[part + 1]; ++i)
+            for (int64_t k = pairs.edge_ptr[i]; k < pairs.edge_ptr[i + 1]; ++k)
+                for (int64_t h = 0; h < n_heads; ++h) {
+                    const float *first = attention + 2 * h * dim, *second = first + dim;
+                    const float by_first = by_scores[2 * k * n_heads + h];
+                    const float by_second = by_scores[(2 * k + 1) * n_heads + h];
+                    float* by_vectors = by_attention + 2 * (part * n_heads + h) * dim;
+                    for (int d = 0; d < N; ++d) {
+                        const int64_t at = (k * n_heads + h) * dim + d * WIDTH;
+                        const vec y = load(z + at);
+                        const vec by_y = load(by_z + at) + by_first * load(first + d * WIDTH) +
+                                         by_second * load(second + d * WIDTH);
+                        const vec by_sum = by_y * (1.0f - exp(-y));  // the derivative of softplus by its value
+                        store(by_sums + at, by_sum);
+                        add(by_atoms + (i * n_heads + h) * dim + d * WIDTH, by_sum);
+                        add(by_vectors + d * WIDTH, y * by_first);
+                        add(by_vectors + dim + d * WIDTH, y * by_second);
+                    }
+                }
+}
+
+// Σ_j Σ_h w_ijh z_jh; `neighbors` are the pairs of the neighbours.
+template <int N>
+void heads_forward(const Graph& graph, int64_t n_heads, const float* z, const float* weights, float* sums) {
+    constexpr int64_t dim = N * WIDTH;
+    for (int64_t i = graph.parts[graph.first]; i < graph.parts[graph.last]; ++i) {
+        vec total[N];
+        for (int d = 0; d < N; ++d) total[d] = vec{};
+        for (int64_t k = graph.edge_ptr[i]; k < graph.edge_ptr[i + 1]; ++k)
+            for (int64_t h = 0; h < n_heads; ++h) {
+                const float* row = z + (graph.neighbors[k] * n_heads + h) * dim;
+                const float weight = weights[k * n_heads + h];
+                for (int d = 0; d < N; ++d) total[d] += weight * load(row + d * WIDTH);
+            }
+        for (int d = 0; d < N; ++d) store(sums + i * dim + d * WIDTH, total[d]);
+    }
+}
+
+// Gradients of the above by z, which begins at zero, and by the weights.
+template <int N>
+void heads_backward(const Graph& graph, int64_t n_heads, const float* z, const float* weights, const float* by_sums,
+                    float* by_z, float* by_weights) {
+    constexpr int64_t dim = N * WIDTH;
+    for (int64_t i = graph.parts[graph.first]; i < graph.parts[graph.last]; ++i) {
+        vec by[N];
+        for (int d = 0; d < N; ++d) by[d] = load(by_sums + i * dim + d * WIDTH);
+        for (int64_t k = graph.edge_ptr[i]; k < graph.edge_ptr[i + 1]; ++k)
+            for (int64_t h = 0; h < n_heads; ++h) {
+                const int64_t at = (graph.neighbors[k] * n_heads + h) * dim;
+                const float weight = weights[k * n_heads + h];
+                vec product = vec{};
+                for (int d = 0; d < N; ++d) {
+                    product += by[d] * load(z + at + d * WIDTH);
+                    add(by_z + at + d * WIDTH, weight * by[d]);
+                }
+                by_weights[k * n_heads + h] = sum<WIDTH>(product);
+            }
+    }
+}
+
 inline float total_weight(const float* weights, int64_t begin, int64_t end) {
     float total = weights ? 0 : end - begin;
     for (int64_t row = begin; weights && row < end; ++row) total += weights[row];
@@ -386,6 +493,27 @@ EXPORT void crystalssl_angles_backward(const Graph* graph, int64_t channels, int
                                        const float* by_power, float* by_radial, float* by_source) {
     angles_backward(*graph, channels, l_max, radial, source, envelope, harmonics, means, moments, by_sums, by_power,
                     by_radial, by_source);
+}
+
+EXPORT void crystalssl_pairs_forward(const Graph* pairs, int64_t n, int64_t n_heads, const float* of_atoms,
+                                     const float* of_lengths, const float* attention, float* z, float* scores) {
+    BY_WIDTH(pairs_forward, *pairs, n_heads, of_atoms, of_lengths, attention, z, scores)
+}
+
+EXPORT void crystalssl_pairs_backward(const Graph* pairs, int64_t n, int64_t n_heads, const float* attention,
+                                      const float* z, const float* by_z, const float* by_scores, float* by_sums,
+                                      float* by_atoms, float* by_attention) {
+    BY_WIDTH(pairs_backward, *pairs, n_heads, attention, z, by_z, by_scores, by_sums, by_atoms, by_attention)
+}
+
+EXPORT void crystalssl_heads_forward(const Graph* graph, int64_t n, int64_t n_heads, const float* z,
+                                     const float* weights, float* sums) {
+    BY_WIDTH(heads_forward, *graph, n_heads, z, weights, sums)
+}
+
+EXPORT void crystalssl_heads_backward(const Graph* graph, int64_t n, int64_t n_heads, const float* z,
+                                      const float* weights, const float* by_sums, float* by_z, float* by_weights) {
+    BY_WIDTH(heads_backward, *graph, n_heads, z, weights, by_sums, by_z, by_weights)
 }
 
 EXPORT void crystalssl_pool_forward(const Graph* rows, int64_t dim, int64_t n_statistics, const float* x,

@@ -7,20 +7,27 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from crystalssl.encoders import ALIGNN, GatedGCN
-from crystalssl.encoders._kernels import _compiled
-from crystalssl.encoders._kernels._compiled import compiled_serves, compiled_statistics
+from crystalssl.encoders import ALIGNN, DeeperGATGNN, GatedGCN
+from crystalssl.encoders._kernels import AtomLengthPairs, _library
+from crystalssl.encoders._kernels._compiled import (
+    compiled_pair_vectors,
+    compiled_statistics,
+    compiled_weighted_sum,
+)
+from crystalssl.encoders._kernels._library import compiled_serves
 from crystalssl.encoders._readout import Statistics
 from crystalssl.encoders._topology import Topology
 
-compiled = pytest.mark.skipif(_compiled.library() is None, reason="crystalssl-compiled is not installed")
+compiled = pytest.mark.skipif(_library.library() is None, reason="crystalssl-compiled is not installed")
 
 ENCODERS = {
     "gatedgcn": (GatedGCN, {}),
     "wide": (GatedGCN, {"hidden_dim": 128, "angular_channels": 32, "l_max": 8, "n_layers": 2}),
     "narrow": (GatedGCN, {"hidden_dim": 32, "n_layers": 2}),
     "without angles": (GatedGCN, {"l_max": 0}),
+    "deepergatgnn": (DeeperGATGNN, {"n_layers": 2}),
     "alignn": (ALIGNN, {}),  # two graphs; the last pairs are not updated; no envelope
 }
 
@@ -28,7 +35,7 @@ ENCODERS = {
 @pytest.fixture
 def without(monkeypatch):
     """A function that has everything computed without the package."""
-    return lambda: monkeypatch.setattr(_compiled, "library", lambda: None)
+    return lambda: monkeypatch.setattr(_library, "library", lambda: None)
 
 
 @pytest.fixture
@@ -67,11 +74,16 @@ def results(encoder, batch):
     return {str(i): x.detach() for i, x in enumerate(outputs)}, gradients
 
 
-def assert_close(found, expected):
+def tolerance_of(encoder):
+    # Through batch normalisation of few crystals gradients lose digits, however the rest is computed.
+    return 2e-3 if isinstance(encoder, DeeperGATGNN) else 3e-5
+
+
+def assert_close(found, expected, tolerance=3e-5):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
-            assert (ours[name] - tensor).abs().max() <= 3e-5 * tensor.abs().max(), name
+            assert (ours[name] - tensor).abs().max() <= tolerance * tensor.abs().max(), name
 
 
 @compiled
@@ -85,7 +97,47 @@ def test_outputs_and_gradients_are_those_of_the_equations(case):
         exact[key] = batch[key].double()
     exact_outputs, exact_gradients = results(plain, exact)
     assert compiled_serves(torch.empty(1, encoder.node_dim))
-    assert_close(results(encoder, batch), (exact_outputs, exact_gradients))
+    assert_close(results(encoder, batch), (exact_outputs, exact_gradients), tolerance_of(encoder))
+
+
+@compiled
+@pytest.mark.parametrize(("n_heads", "dim"), [(1, 32), (3, 64), (2, 256)])
+def test_attention_is_that_of_the_equations(n_heads, dim, make_batch, prototypes):
+    batch = make_batch(prototypes[:20:4], "deepergatgnn")
+    distances, length = batch.distance.unique(return_inverse=True)
+    pairs = AtomLengthPairs.of(Topology.of(batch), length)
+    generator = torch.Generator().manual_seed(0)
+    rows = {"atoms": batch.num_nodes, "lengths": len(distances), "edges": len(length), "pairs": len(pairs.atom)}
+    values = {
+        "of_atoms": 20 * torch.randn(rows["atoms"], n_heads * dim, generator=generator),  # to where softplus ends
+        "of_lengths": torch.randn(rows["lengths"], n_heads * dim, generator=generator),
+        "attention": torch.randn(n_heads, 2 * dim, generator=generator),
+        "weights": torch.randn(rows["edges"], n_heads, generator=generator),
+    }
+    wanted = [
+        torch.randn(rows["pairs"], 2 * n_heads, generator=generator),
+        torch.randn(rows["atoms"], dim, generator=generator),
+    ]
+
+    def equations(of_atoms, of_lengths, attention, weights):
+        z = F.softplus(of_atoms[pairs.atom] + of_lengths[pairs.length]).unflatten(1, (n_heads, dim))
+        scores = torch.einsum("rhd,hed->reh", z, attention.view(n_heads, 2, dim)).flatten(1)
+        of_edges = torch.einsum("khd,kh->kd", z[pairs.of_neighbor], weights)
+        return scores, pairs.topology.sum(of_edges)
+
+    def passes(of_atoms, of_lengths, attention, weights):
+        z, scores = compiled_pair_vectors(of_atoms, of_lengths, attention, pairs)
+        return scores, compiled_weighted_sum(z.unflatten(1, (n_heads, dim)), weights, pairs)
+
+    found = []
+    for function, dtype in ((passes, torch.float32), (equations, torch.float64)):
+        leaves = {name: value.to(dtype, copy=True).requires_grad_() for name, value in values.items()}
+        outputs = function(**leaves)
+        sum((x * y).sum() for x, y in zip(outputs, wanted, strict=True)).backward()
+        found.append(
+            ({str(i): x.detach() for i, x in enumerate(outputs)}, {name: leaf.grad for name, leaf in leaves.items()})
+        )
+    assert_close(*found, tolerance=1e-5)
 
 
 @compiled
@@ -111,21 +163,21 @@ def test_the_number_of_threads_changes_no_bit(case, threads, monkeypatch):
 
 
 @compiled
-@one_encoder
+@pytest.mark.parametrize("case", ["gatedgcn", "deepergatgnn"], indirect=True)
 @pytest.mark.parametrize("instructions", ["AVX512", "AVX2", "DEFAULT"])
 def test_every_library_computes_the_same(case, instructions, monkeypatch):
     order = ["DEFAULT", "AVX2", "AVX512"]
     if order.index(instructions) > order.index(torch.backends.cpu.get_cpu_capability()):
         pytest.skip("this processor has not got these instructions")
     expected = results(*case)
-    library = _compiled.crystalssl_compiled().library(instructions)
-    monkeypatch.setattr(_compiled, "library", lambda: library)
-    assert_close(results(*case), expected)
+    library = _library.crystalssl_compiled().library(instructions)
+    monkeypatch.setattr(_library, "library", lambda: library)
+    assert_close(results(*case), expected, tolerance_of(case[0]))
 
 
 def test_a_forked_process_gets_threads_of_its_own():
-    assert _compiled._pool(1, 2) is _compiled._pool(1, 2)
-    assert _compiled._pool(1, 2) is not _compiled._pool(2, 2)
+    assert _library._pool(1, 2) is _library._pool(1, 2)
+    assert _library._pool(1, 2) is not _library._pool(2, 2)
 
 
 @compiled
@@ -144,24 +196,24 @@ def test_what_there_is_no_pass_for_is_left_to_torch(x):
 @pytest.fixture
 def find_again():
     """The library is looked for again, in the test and after it."""
-    _compiled.library.cache_clear()
+    _library.library.cache_clear()
     yield
-    _compiled.library.cache_clear()
+    _library.library.cache_clear()
 
 
 def test_a_package_with_other_functions_is_not_used(monkeypatch, find_again):
-    monkeypatch.setattr(_compiled, "crystalssl_compiled", lambda: SimpleNamespace(INTERFACE=-1))
-    assert _compiled.library() is None
+    monkeypatch.setattr(_library, "crystalssl_compiled", lambda: SimpleNamespace(INTERFACE=-1))
+    assert _library.library() is None
 
 
 def test_a_package_that_cannot_be_loaded_is_said_to_be_so(monkeypatch, find_again):
     def library(instructions):
         raise OSError("a symbol is missing")
 
-    package = SimpleNamespace(INTERFACE=_compiled._INTERFACE, library=library)
-    monkeypatch.setattr(_compiled, "crystalssl_compiled", lambda: package)
+    package = SimpleNamespace(INTERFACE=_library._INTERFACE, library=library)
+    monkeypatch.setattr(_library, "crystalssl_compiled", lambda: package)
     with pytest.warns(UserWarning, match=r"cannot be loaded \(a symbol is missing\); install it again"):
-        assert _compiled.library() is None
+        assert _library.library() is None
 
 
 @compiled

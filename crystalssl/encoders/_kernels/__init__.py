@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from crystalssl.encoders._kernels._attention import AtomLengthPairs, agat_conv
 from crystalssl.encoders._kernels._cgcnn import cg_conv
-from crystalssl.encoders._kernels._compiled import compiled_serves, compiled_statistics
+from crystalssl.encoders._kernels._compiled import compiled_statistics
 from crystalssl.encoders._kernels._gated import edge_gated_conv
+from crystalssl.encoders._kernels._library import compiled_serves
 from crystalssl.encoders._kernels._megnet import mlp, mlp_of_edges
 
 __all__ = [

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from crystalssl.encoders._kernels._compiled import compiled_pair_vectors, compiled_weighted_sum
+from crystalssl.encoders._kernels._library import compiled_serves
 from crystalssl.encoders._kernels._rows import row_chunks, softplus_, sum_groups, sum_segments
 from crystalssl.encoders._topology import Topology, offsets
 
@@ -28,14 +30,19 @@ def agat_conv(layer: AGATConv, x: Tensor, lengths: Tensor, pairs: AtomLengthPair
     """
     n_heads, dim = len(layer.attention), x.shape[1]
     of_atom, of_length = layer.linear.weight.split([dim, lengths.shape[1]], dim=1)
-    # What z scores as a centre, and as a neighbour, in every head: one vector each, zero outside its own head.
-    heads = torch.eye(n_heads, dtype=x.dtype, device=x.device)
-    vectors = torch.einsum("gh,hed->eghd", heads, layer.attention.view(n_heads, 2, dim)).flatten(2).flatten(0, 1)
-    z, scores = _PairVectors.apply(F.linear(x, of_atom), F.linear(lengths, of_length), vectors, pairs)
+    given = F.linear(x, of_atom), F.linear(lengths, of_length)
+    if compiled := pairs.topology.crystal_ptr is not None and compiled_serves(x):
+        z, scores = compiled_pair_vectors(*given, layer.attention, pairs)
+    else:
+        # What z scores as a centre, and as a neighbour, in every head: one vector each, zero outside its own head.
+        heads = torch.eye(n_heads, dtype=x.dtype, device=x.device)
+        vectors = torch.einsum("gh,hed->eghd", heads, layer.attention.view(n_heads, 2, dim)).flatten(2).flatten(0, 1)
+        z, scores = _PairVectors.apply(*given, vectors, pairs)
     as_center, as_neighbor = scores.chunk(2, dim=1)
     scores = as_center.index_select(0, pairs.of_center) + as_neighbor.index_select(0, pairs.of_neighbor)
     weights = layer.attention_weights(scores, pairs.topology) / n_heads
-    return layer.update(x, _WeightedSum.apply(z.unflatten(1, (n_heads, dim)), weights, pairs))
+    weighted_sum = compiled_weighted_sum if compiled else _WeightedSum.apply
+    return layer.update(x, weighted_sum(z.unflatten(1, (n_heads, dim)), weights, pairs))
 
 
 class _PairVectors(torch.autograd.Function):

@@ -1,71 +1,25 @@
-"""Passes over edges by the package crystalssl-compiled, where it is installed.
-
-On a CPU it does all that is done with an edge between two matrix products at once. Its sources are in the folder
-``compiled`` of the repository.
-"""
+"""Passes over edges by the package crystalssl-compiled, in the place of those of PyTorch."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import importlib.util
-import os
-import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from crystalssl.encoders._kernels._library import VECTOR, Rows, can_compute_with, run
+from crystalssl.encoders._kernels._rows import sum_groups
 from crystalssl.encoders._topology import Topology
 
 if TYPE_CHECKING:
     from crystalssl.encoders._angles import AngularSums, BondAngles
     from crystalssl.encoders._gated import EdgeGatedConv
+    from crystalssl.encoders._kernels._attention import AtomLengthPairs
 
-__all__ = ["compiled_edge_gated_conv", "compiled_serves", "compiled_statistics"]
-
-_INTERFACE = 1
-"""Of the package whose functions are called here."""
-_VECTOR = 16
-"""Rows are multiples of it, so that any processor computes with whole registers."""
-_DIMS = (32, 64, 128, 256)
-"""Widths of edges that there are loops for."""
-_L_MAX = 8
-
-
-def crystalssl_compiled() -> Any:
-    """Return the package, or None if it is not installed."""
-    return importlib.import_module("crystalssl_compiled") if importlib.util.find_spec("crystalssl_compiled") else None
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """Return the library for this processor, or None if there is none with the functions that are called here."""
-    package = crystalssl_compiled()
-    if package is None or package.INTERFACE != _INTERFACE:
-        return None
-    try:
-        return package.library(torch.backends.cpu.get_cpu_capability())
-    except (ImportError, OSError) as error:
-        warnings.warn(
-            f"crystalssl-compiled cannot be loaded ({error}); install it again, or uninstall it. All is computed, more "
-            "slowly, without it",
-            stacklevel=2,
-        )
-        return None
-
-
-def compiled_serves(x: Tensor, channels: int = _VECTOR, l_max: int = 0) -> bool:
-    """Return whether there are passes for an edge-gated convolution of `x`, with these sums over angles if any."""
-    return x.shape[1] in _DIMS and channels % _VECTOR == 0 and l_max <= _L_MAX and _can_compute_with(x)
-
-
-def _can_compute_with(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and library() is not None
+__all__ = ["compiled_edge_gated_conv", "compiled_pair_vectors", "compiled_statistics", "compiled_weighted_sum"]
 
 
 def compiled_edge_gated_conv(
@@ -92,6 +46,18 @@ def compiled_edge_gated_conv(
     return x + F.silu(layer.node_norm(mean)), edges if norm is None else new_edges
 
 
+def compiled_pair_vectors(
+    of_atoms: Tensor, of_lengths: Tensor, attention: Tensor, pairs: AtomLengthPairs
+) -> tuple[Tensor, Tensor]:
+    """Return the vectors of all pairs of atom and length, and what they score as a centre and as a neighbour."""
+    return _PairVectors.apply(of_atoms, of_lengths, attention, pairs)
+
+
+def compiled_weighted_sum(z: Tensor, weights: Tensor, pairs: AtomLengthPairs) -> Tensor:
+    """Return the weighted sums of the vectors of neighbours, over the edges of each centre and the heads."""
+    return _WeightedSum.apply(z, weights, pairs)
+
+
 def compiled_statistics(
     x: Tensor, ptr: Tensor, weights: Tensor | None, log_weights: Tensor | None, names: Sequence[str]
 ) -> Tensor | None:
@@ -100,7 +66,7 @@ def compiled_statistics(
     No gradient flows into the weights.
     """
     first_names = ("mean", "max", "min")[: len(names)]
-    if tuple(names) != first_names or x.shape[1] % _VECTOR or not _can_compute_with(x):
+    if tuple(names) != first_names or x.shape[1] % VECTOR or not can_compute_with(x):
         return None
     return _Statistics.apply(x, ptr, weights, log_weights, len(names))
 
@@ -119,7 +85,7 @@ class _GatedMean(torch.autograd.Function):
         new_edges = None if weight is None else torch.empty_like(edges)
         given = nodes, envelope, of_angles, edges, weight, bias, norm_epsilon, epsilon
         found = logits, new_edges, mean, total, own_and_mean
-        _run("gate_forward", _Rows.of(topology), edges.shape[1] // _VECTOR, *given, *found)
+        run("gate_forward", Rows.of(topology), edges.shape[1] // VECTOR, *given, *found)
         ctx.save_for_backward(nodes, envelope, logits, weight, bias, mean, total)
         ctx.norm_epsilon, ctx.has_angles, ctx.topology = norm_epsilon, of_angles is not None, topology
         return own_and_mean, new_edges
@@ -128,13 +94,13 @@ class _GatedMean(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, by_mean: Tensor, by_new_edges: Tensor | None):
         nodes, envelope, logits, weight, bias, mean, total = ctx.saved_tensors
-        rows, dim = _Rows.of(ctx.topology), logits.shape[1]
+        rows, dim = Rows.of(ctx.topology), logits.shape[1]
         by_mean = by_mean.contiguous()
         by_new_edges = None if weight is None or by_new_edges is None else by_new_edges.contiguous()
         by_logits, by_nodes = torch.empty_like(logits), torch.zeros_like(nodes)
         by_norm = nodes.new_empty(len(rows.parts) - 1, 2, dim)
         given = nodes, envelope, logits, weight, bias, ctx.norm_epsilon, mean, total, by_mean, by_new_edges
-        _run("gate_backward", rows, dim // _VECTOR, *given, by_logits, by_nodes, by_norm)
+        run("gate_backward", rows, dim // VECTOR, *given, by_logits, by_nodes, by_norm)
         by_weight, by_bias = (None, None) if weight is None else by_norm.sum(dim=0)
         by_angles = by_logits if ctx.has_angles else None
         return by_nodes, by_logits, by_angles, by_new_edges, by_weight, by_bias, None, None, None, None
@@ -150,7 +116,7 @@ class _AngularSums(torch.autograd.Function):
         given = radial, source, envelope, angles.harmonics, angles.mean_harmonics
         moments = radial.new_empty(len(source), angles.harmonics.shape[1], channels)
         sums, power = (x.new_empty(len(x), angles.l_max * channels) for x in (radial, source))
-        _run("angles_forward", _Rows.of(topology), *sizes, *given, moments, sums, power)
+        run("angles_forward", Rows.of(topology), *sizes, *given, moments, sums, power)
         ctx.save_for_backward(*given, moments)
         ctx.sizes, ctx.topology = sizes, topology
         return sums, power
@@ -161,7 +127,7 @@ class _AngularSums(torch.autograd.Function):
         radial, source, *others = ctx.saved_tensors
         by_radial, by_source = torch.empty_like(radial), torch.zeros_like(source)
         given = radial, source, *others, by_sums.contiguous(), by_power.contiguous()
-        _run("angles_backward", _Rows.of(ctx.topology), *ctx.sizes, *given, by_radial, by_source)
+        run("angles_backward", Rows.of(ctx.topology), *ctx.sizes, *given, by_radial, by_source)
         return by_radial, by_source, None, None, None
 
 
@@ -170,10 +136,10 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, ptr, weights, log_weights, n_statistics):
-        x, rows = x.contiguous(), _Rows(torch.arange(len(ptr)), ptr)
+        x, rows = x.contiguous(), Rows(torch.arange(len(ptr)), ptr)
         sizes = x.shape[1], n_statistics
         pooled = x.new_empty(len(ptr) - 1, n_statistics * x.shape[1])
-        _run("pool_forward", rows, *sizes, x, weights, log_weights, pooled)
+        run("pool_forward", rows, *sizes, x, weights, log_weights, pooled)
         ctx.save_for_backward(x, weights, log_weights, pooled)
         ctx.rows, ctx.sizes = rows, sizes
         return pooled
@@ -183,58 +149,61 @@ class _Statistics(torch.autograd.Function):
     def backward(ctx, by_pooled: Tensor):
         x, *others = ctx.saved_tensors
         by_x = torch.empty_like(x)
-        _run("pool_backward", ctx.rows, *ctx.sizes, x, *others, by_pooled.contiguous(), by_x)
+        run("pool_backward", ctx.rows, *ctx.sizes, x, *others, by_pooled.contiguous(), by_x)
         return by_x, None, None, None, None
 
 
-class _Rows(NamedTuple):
-    """Groups of rows, and parts of all groups between which nothing is shared."""
+class _PairVectors(torch.autograd.Function):
+    """Returns ``z = softplus(of_atom + of_length)`` and the products of its heads with two vectors each."""
 
-    parts: Tensor
-    ptr: Tensor
-    neighbors: Tensor | None = None
+    @staticmethod
+    def forward(ctx, of_atoms, of_lengths, attention, pairs):
+        rows, n_heads = _pairs_of_atoms(pairs), len(attention)
+        of_atoms, of_lengths, attention = of_atoms.contiguous(), of_lengths.contiguous(), attention.contiguous()
+        z = of_atoms.new_empty(len(pairs.atom), of_atoms.shape[1])
+        scores = z.new_empty(len(z), 2 * n_heads)
+        sizes = z.shape[1] // n_heads // VECTOR, n_heads
+        run("pairs_forward", rows, *sizes, of_atoms, of_lengths, attention, z, scores)
+        ctx.save_for_backward(z, attention)
+        ctx.pairs, ctx.sizes = pairs, sizes
+        return z, scores
 
-    @classmethod
-    def of(cls, topology: Topology) -> _Rows:
-        """Return the edges of each atom."""
-        return cls(topology.parts, topology.edge_ptr, topology.neighbors)
-
-
-class _RowsOfThread(ctypes.Structure):
-    """``struct Graph`` of the library: the pointers of `_Rows`, and which parts a thread is to do."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in _Rows._fields),
-        *((name, ctypes.c_int64) for name in ("first", "last")),
-    )
-
-
-def _run(name: str, rows: _Rows, *arguments: Any) -> None:
-    """Call a function of the library for all parts, on as many threads as torch computes on."""
-    function = getattr(library(), f"crystalssl_{name}")
-    pointers, values = [_as_c(tensor) for tensor in rows], [_as_c(argument) for argument in arguments]
-    n_parts = len(rows.parts) - 1
-    n_threads = min(torch.get_num_threads(), n_parts)
-
-    def call(thread: int) -> None:
-        first, last = n_parts * thread // n_threads, n_parts * (thread + 1) // n_threads
-        function(ctypes.byref(_RowsOfThread(*pointers, first, last)), *values)
-
-    others = [_pool(os.getpid(), torch.get_num_threads()).submit(call, thread) for thread in range(1, n_threads)]
-    if n_threads:
-        call(0)
-    for other in others:
-        other.result()
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, by_z: Tensor, by_scores: Tensor):
+        z, attention = ctx.saved_tensors
+        rows = _pairs_of_atoms(ctx.pairs)
+        by_sums, by_atoms = torch.empty_like(z), z.new_zeros(len(rows.ptr) - 1, z.shape[1])
+        by_attention = z.new_zeros(len(rows.parts) - 1, *attention.shape)
+        given = attention, z, by_z.contiguous(), by_scores.contiguous()
+        run("pairs_backward", rows, *ctx.sizes, *given, by_sums, by_atoms, by_attention)
+        return by_atoms, sum_groups(by_sums, *ctx.pairs.by_length), by_attention.sum(dim=0), None
 
 
-def _as_c(value: Tensor | int | float | None) -> Any:
-    if isinstance(value, Tensor):
-        assert value.is_contiguous()
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.c_float(value) if isinstance(value, float) else value if value is None else ctypes.c_int64(value)
+class _WeightedSum(torch.autograd.Function):
+    """Returns ``Σ_j Σ_h w_ijh z_jh``."""
+
+    @staticmethod
+    def forward(ctx, z, weights, pairs):
+        z, weights, rows = z.contiguous(), weights.contiguous(), _pairs_of_neighbors(pairs)
+        sums, sizes = z.new_empty(len(rows.ptr) - 1, z.shape[2]), (z.shape[2] // VECTOR, z.shape[1])
+        run("heads_forward", rows, *sizes, z, weights, sums)
+        ctx.save_for_backward(z, weights)
+        ctx.rows, ctx.sizes = rows, sizes
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, by_sums: Tensor):
+        z, weights = ctx.saved_tensors
+        by_z, by_weights = torch.zeros_like(z), torch.empty_like(weights)
+        run("heads_backward", ctx.rows, *ctx.sizes, z, weights, by_sums.contiguous(), by_z, by_weights)
+        return by_z, by_weights, None
 
 
-@functools.lru_cache(maxsize=1)
-def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
-    """Return threads of a process: those of its parent are not there after a fork."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="crystalssl")
+def _pairs_of_atoms(pairs: AtomLengthPairs) -> Rows:
+    return Rows(pairs.topology.parts, pairs.atom_ptr, pairs.length)
+
+
+def _pairs_of_neighbors(pairs: AtomLengthPairs) -> Rows:
+    return Rows(pairs.topology.parts, pairs.topology.edge_ptr, pairs.of_neighbor)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crystalssl.encoders._kernels._angles import angular_moments, power_spectrum
-from crystalssl.encoders._kernels._compiled import compiled_edge_gated_conv, compiled_serves
+from crystalssl.encoders._kernels._compiled import compiled_edge_gated_conv
+from crystalssl.encoders._kernels._library import compiled_serves
 from crystalssl.encoders._kernels._rows import pair_sum, pair_sum_backward, sum_groups, sum_segments
 from crystalssl.encoders._topology import Topology
 
