@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalssl._mappings import without_arrays
 from crystalssl.exceptions import InvalidStructureError
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def structure_from_record(attributes: Mapping[str, Any]) -> Structure:
         ...
     crystalssl.exceptions.InvalidStructureError: not periodic in three dimensions (dimension_types [1, 1, 0])
     """
+    attributes = without_arrays(attributes)
     _check_periodicity(attributes)
     names = attributes.get("species_at_sites")
     if names is None or names == []:

@@ -67,6 +67,17 @@ class Predictor:
         # There would be a warning for every part of the source.
         self._outside = model._gathered = model._outside_domain()
 
+    def types(self) -> dict[str, Any]:
+        """Return the columns' types in Arrow, which hold of no crystals too."""
+        import pyarrow as pa
+
+        types = dict.fromkeys(self.columns, pa.float64())
+        if hasattr(self.model, "classes_"):
+            types["prediction"] = pa.array(self.model.classes_.tolist()).type
+        if self._domain:
+            types["verdict"] = pa.string()
+        return types
+
     def __call__(self, graphs: Any) -> list[np.ndarray]:
         """Return the columns."""
         if hasattr(self.model, "classes_"):

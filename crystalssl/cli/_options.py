@@ -55,6 +55,7 @@ def _config(ctx: click.Context, param: click.Parameter, value: str | None) -> No
     settings = _read_config(Path(value))
     known = {name.replace("_", "-"): p.name for p in ctx.command.params for name in [p.name or ""]}
     known |= {opt.lstrip("-"): p.name for p in ctx.command.params for opt in p.opts if opt.startswith("--")}
+    several = {p.name for p in ctx.command.params if p.nargs == -1 or getattr(p, "multiple", False)}
     defaults: dict[str, Any] = {}
     for name, setting in settings.items():
         key = name.replace("_", "-")
@@ -65,7 +66,9 @@ def _config(ctx: click.Context, param: click.Parameter, value: str | None) -> No
         if known[key] == "params":  # [param] of a TOML file, to which the command line adds
             ctx.meta[_PARAMS] = setting
         else:
-            defaults[str(known[key])] = setting
+            defaults[str(known[key])] = (
+                [setting] if known[key] in several and not isinstance(setting, list) else setting
+            )
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 

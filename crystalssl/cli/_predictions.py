@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +35,8 @@ class Predictions:
     ----------
     folder : path
         Made if need be.
-    columns : sequence of str
-        Names of the values.
+    types : mapping of str to pyarrow.DataType
+        Names and types of the values.
     settings : str
         Tells model and source from others.
 
@@ -46,8 +46,8 @@ class Predictions:
         If the folder holds other things, or predictions of another model or source.
     """
 
-    def __init__(self, folder: str | os.PathLike, columns: Sequence[str], settings: str):
-        self.folder, self.columns, self._settings = Path(folder), list(columns), settings
+    def __init__(self, folder: str | os.PathLike, types: Mapping[str, Any], settings: str):
+        self.folder, self._types, self._settings = Path(folder), dict(types), settings
         self.paths: list[Path] = []
         names = sorted(os.listdir(self.folder)) if self.folder.exists() else []
         expected = [f"part-{number:06d}.parquet" for number in range(len(names))]
@@ -57,7 +57,8 @@ class Predictions:
             path = self.folder / name
             if self._said(path)["settings"] != settings:
                 raise ResultsError(
-                    f"{path} was predicted by another model, or for another source; choose another folder, or delete it"
+                    f"{path} was predicted by another model, or for another source, or one that has changed since; "
+                    "choose another folder, or delete it"
                 )
             self.paths.append(path)
 
@@ -77,9 +78,10 @@ class Predictions:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        arrays = [pa.array(predicted.ids, pa.string()), *map(pa.array, predicted.values)]
+        # A part without crystals has the types of the others, or readers do not take all as one table.
+        arrays = [pa.array(predicted.ids, pa.string()), *map(pa.array, predicted.values, self._types.values())]
         said = {"settings": self._settings, "failed": predicted.failed}
-        table = pa.table(arrays, ["id", *self.columns]).replace_schema_metadata({_KEY: json.dumps(said, default=str)})
+        table = pa.table(arrays, ["id", *self._types]).replace_schema_metadata({_KEY: json.dumps(said, default=str)})
         content = pa.BufferOutputStream()
         pq.write_table(table, content)
         path = self.folder / f"part-{len(self.paths):06d}.parquet"
@@ -97,16 +99,15 @@ class Predictions:
 
         for path in list(self.paths):
             columns = pq.read_table(path)
-            ids, *values = (columns[name].to_pylist() for name in ("id", *self.columns))
+            ids, *values = (columns[name].to_pylist() for name in ("id", *self._types))
             yield Predicted(ids, values, self._said(path)["failed"])
 
 
-def settings_of(model: str, source: tuple[str, ...], columns: Sequence[str]) -> str:
-    """Return a hash of what predictions depend on: the model, names and sizes of the source's files, the columns."""
+def settings_of(model: str, source: tuple[str, ...], columns: Sequence[str], reading: Mapping[str, Any]) -> str:
+    """Return a hash of what predictions depend on: the model, the source and how it is read, the columns."""
+    from crystalssl.io._identity import identity_of
+
     digest = hashlib.sha256(_files.read_bounded(Path(model, "config.json"), "json_bytes"))
-    given = source_of(source)
-    for path in given if isinstance(given, list) else [given]:
-        size = os.path.getsize(path) if os.path.isfile(path) else None
-        digest.update(repr((os.path.abspath(path), size)).encode())
-    digest.update(repr(list(columns)).encode())
+    read_by = [reading["structure"], reading["id"]]
+    digest.update(repr([identity_of(source_of(source)), read_by, list(columns)]).encode())
     return digest.hexdigest()

@@ -43,9 +43,9 @@ def embed(
     """
     from crystalssl.cli._records import write_values
     from crystalssl.estimators import PretrainedCrystalEmbedder, load
-    from crystalssl.training import bundled_weights
+    from crystalssl.training._weights import weights_folder
 
-    embedder = load(bundled_weights().get(weights, weights))
+    embedder = load(weights_folder(weights))
     if not isinstance(embedder, PretrainedCrystalEmbedder):
         raise ValueError(f"{weights} holds a finetuned model, which has no vectors; use `crystalssl predict`")
     embedder.set_params(device=device, verbose=0)

@@ -68,7 +68,7 @@ def map(
     from crystalssl.estimators import PretrainedCrystalEmbedder, load
     from crystalssl.plotting import write_map
     from crystalssl.plotting._embedding import check_projection, project, vectors_of
-    from crystalssl.training import bundled_weights
+    from crystalssl.training._weights import weights_folder
 
     if Path(output).suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"{output} must end in .html", param_hint="--output")
@@ -81,7 +81,7 @@ def map(
         estimator, encoder = predictor.model, predictor.model.net_.module_.encoder
     else:
         name = weights or "joint"
-        estimator = load(bundled_weights().get(name, name))
+        estimator = load(weights_folder(name))
         if not isinstance(estimator, PretrainedCrystalEmbedder):
             raise ValueError(f"{name} holds a finetuned model; give it as --model")
         estimator.set_params(device=device, verbose=0)
@@ -96,7 +96,12 @@ def map(
         graphs, ids = graphs[rows], [ids[row] for row in rows]
         columns = {name: values[rows] for name, values in columns.items()}
         if predictor is not None:
-            columns |= _said_by(predictor, graphs)
+            said = _said_by(predictor, graphs)
+            if both := sorted(columns.keys() & said.keys()):
+                raise click.BadParameter(
+                    f"the model's columns have the name {both[0]!r} too; rename it in the source", param_hint="--target"
+                )
+            columns |= said
         points = project(vectors_of(estimator, graphs), projection, seed)
         write_map(
             output,

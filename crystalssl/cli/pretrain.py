@@ -63,7 +63,7 @@ def pretrain(
     from crystalssl.encoders import resolve_encoder
     from crystalssl.estimators._source import EncoderSource
     from crystalssl.pretext import resolve_task
-    from crystalssl.training import bundled_weights, distributed
+    from crystalssl.training import distributed
     from crystalssl.training._folders import WEIGHTS, check_free
     from crystalssl.training._preemption import Terminated
 
@@ -76,7 +76,7 @@ def pretrain(
     embedder = PretrainedCrystalEmbedder(
         method,
         encoder=encoder,
-        weights=start if start is None else str(bundled_weights().get(start, start)),
+        weights=start,
         continue_training=start is not None,
         max_epochs=epochs,
         checkpoint=checkpoint,

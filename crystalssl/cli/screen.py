@@ -70,7 +70,7 @@ def screen(
     by = _column_to_go_by(predictor.model, target, label)
     stored = None
     if everything is not None:
-        stored = Predictions(everything, predictor.columns, settings_of(model, source, predictor.columns))
+        stored = Predictions(everything, predictor.types(), settings_of(model, source, predictor.columns, reading))
     sign = -1 if smallest else 1
     # The least of those that are kept comes first, and of equal ones the latest, since the numbers fall.
     best: list[tuple[float, int, tuple]] = []

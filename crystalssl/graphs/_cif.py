@@ -75,7 +75,9 @@ def _number(value: str, default: float = math.nan) -> float:
 def _sites(block: cif.Block) -> Sites:
     """Return the sites that are there, unless something of them is not understood."""
     names = ("fract_x", "fract_y", "fract_z", "label", "type_symbol", "occupancy", "attached_hydrogens")
-    x, y, z, labels, symbols, filled, hydrogens = _columns(block, *(f"_atom_site_{name}" for name in names))
+    further = ("calc_flag", "disorder_assembly", "disorder_group")
+    columns = _columns(block, *(f"_atom_site_{name}" for name in (*names, *further)))
+    x, y, z, labels, symbols, filled, hydrogens, flags, assemblies, alternatives = columns
     n = len(x)
     LIMITS.check_sites(n)
     labels, symbols, filled = labels or symbols, symbols or ["?"] * n, filled or ["."] * n
@@ -90,7 +92,9 @@ def _sites(block: cif.Block) -> Sites:
     ):
         if wrong.any():
             raise ValueError(f"site {labels[wrong.argmax()]} {what}")
-    there = np.flatnonzero(occupancies).tolist()
+    real = np.array([cif.as_string(flag) != "dum" for flag in flags]) if len(flags) == n else np.ones(n, bool)
+    there = np.flatnonzero((occupancies > 0) & real).tolist()
+    _check_alternatives(labels, assemblies, alternatives, there)
     numbers = [
         atomic_number(
             cif.as_string(labels[row] if cif.is_null(symbols[row]) else symbols[row]), cif.is_null(symbols[row])
@@ -98,6 +102,21 @@ def _sites(block: cif.Block) -> Sites:
         for row in there
     ]
     return Sites([labels[row] for row in there], np.array(numbers, np.uint8), fractions[there], occupancies[there])
+
+
+def _check_alternatives(labels: list[str], assemblies: list[str], groups: list[str], there: list[int]) -> None:
+    """Raise ValueError if sites are alternatives to each other: in different groups of one assembly."""
+    if len(groups) != len(labels):
+        return
+    first: dict[str, int] = {}
+    for row in there:
+        if not cif.is_null(groups[row]):
+            other = first.setdefault(assemblies[row] if len(assemblies) == len(labels) else ".", row)
+            if groups[other] != groups[row]:
+                raise ValueError(
+                    f"sites {labels[other]} and {labels[row]} are alternatives (disorder groups {groups[other]} and "
+                    f"{groups[row]}); leave those of one group"
+                )
 
 
 def _columns(block: cif.Block, *tags: str) -> list[list[str]]:

@@ -36,7 +36,8 @@ class CorpusWriter:
     part : int, default=0
         The number of this writer, if several write a corpus at once.
     n_parts : int, default=1
-        Several processes write a corpus at once, each a part of its own. It can be read when all parts are finished.
+        Several processes write a corpus at once, each a part of its own. It can be read when all parts are finished:
+        first the first shards of all parts in their order, then the second ones, and so on.
     settings : str, default=""
         What the graphs are made of, in any words. A part that was begun with others is not gone on with.
 
@@ -95,7 +96,11 @@ class CorpusWriter:
                 f"{folder} is not a shard of a corpus: {error}; delete it, and what follows it"
             ) from error
         if recipe != self.recipe or settings != self._settings:
-            what = f"by {recipe}, not {self.recipe}" if recipe != self.recipe else "from another source or otherwise"
+            what = (
+                f"by {recipe}, not {self.recipe}"
+                if recipe != self.recipe
+                else "from another source, one that has changed since, or otherwise"
+            )
             raise DatasetError(
                 f"{folder.parent} was begun {what}; go on as it was begun, delete it, or name another folder"
             )

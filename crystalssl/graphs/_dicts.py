@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalssl._limits import LIMITS
+from crystalssl._mappings import without_arrays
 from crystalssl.graphs._arrays import CrystalArrays
 from crystalssl.graphs._symbols import atomic_number
 
@@ -31,6 +32,8 @@ def crystal_from_dict(dct: Any) -> Structure | CrystalArrays:
     -------
     Structure or CrystalArrays
     """
+    if isinstance(dct, dict):
+        dct = without_arrays(dct)
     if isinstance(dct, dict) and {"lattice", "sites"} <= dct.keys():
         LIMITS.check_sites(len(dct["sites"]))
         return structure_from_dict(dct)
@@ -39,7 +42,10 @@ def crystal_from_dict(dct: Any) -> Structure | CrystalArrays:
         lattice = _vectors(dct["lattice_mat"], 3)
         coordinates = _vectors(dct["coords"], len(dct["elements"]))
         numbers = np.array([atomic_number(symbol) for symbol in dct["elements"]], dtype=np.uint8)
-        return CrystalArrays(numbers, coordinates if dct.get("cartesian") else coordinates @ lattice, lattice)
+        cartesian = dct.get("cartesian", False)
+        if not isinstance(cartesian, (bool, np.bool_, int)):
+            raise ValueError(f"its 'cartesian' is {cartesian!r}; it should be True or False")
+        return CrystalArrays(numbers, coordinates if cartesian else coordinates @ lattice, lattice)
     raise ValueError(
         f"it is a {type(dct).__name__} without the keys of a crystal: those of pymatgen's Structure.as_dict() or of "
         "jarvis' Atoms.to_dict()"
@@ -100,6 +106,10 @@ def structure_from_dict(dct: dict[str, Any]) -> Structure:
     sites = dct["sites"]
     if not isinstance(sites, list) or not sites:
         raise ValueError("a crystal needs a list of sites")
+    if "matrix" not in dct["lattice"] or not all("abc" in site for site in sites):
+        raise ValueError(
+            "a crystal needs the 'matrix' of its lattice and the fractional coordinates 'abc' of its sites"
+        )
     properties: dict[str, list[Any]] = {}
     for number, site in enumerate(sites):
         for name, value in (site.get("properties") or {}).items():

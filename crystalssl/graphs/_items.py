@@ -24,7 +24,8 @@ def as_items(X: Any) -> list[Any]:
     A pymatgen Structure is itself a sequence (of sites), so that ``np.array([s1, s2], dtype=object)`` makes a 2-D array
     of sites and a bare Structure looks like many samples. Both are refused here.
     """
-    if _is_single(X):
+    is_table = hasattr(X, "to_list") or (hasattr(X, "columns") and hasattr(X, "shape"))  # of pandas or polars
+    if not is_table and _is_single(X):  # a label of theirs may be "sites"
         raise NotACrystalError(f"X is a single {type(X).__name__}; expected {_ACCEPTED}. Wrap it in a list: [X].")
     if hasattr(X, "columns") and hasattr(X, "shape"):  # a pandas or polars DataFrame
         if X.shape[1] != 1:

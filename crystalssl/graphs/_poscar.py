@@ -97,6 +97,8 @@ def _lattice(lines: list[str]) -> tuple[np.ndarray, np.ndarray]:
     scale = _line(lines, 1).split()
     factors = _numbers(scale[: 3 if len(scale) >= 3 else 1], 3 if len(scale) >= 3 else 1)
     lattice = np.array([_numbers(_line(lines, row).split()[:3], 3) for row in (2, 3, 4)])
+    if len(factors) == 3 and (factors <= 0).any():
+        raise ValueError(f"its scale {' '.join(scale[:3])} should be three positive factors, or one number")
     if factors[0] < 0:  # the volume
         factors = np.cbrt([-factors[0] / abs(np.linalg.det(lattice))])
     return lattice * factors, factors

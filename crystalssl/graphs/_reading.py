@@ -32,16 +32,45 @@ _NAMES = {
     "poscar": ("*.vasp", "*poscar*", "*contcar*", "*chgcar*", "*chg", "*locpot*", "*aeccar*", "*elfcar*", "*parchg*"),
 }
 _COMPRESSED = re.compile(r"\.(gz|bz2|xz|lzma)$")
-_CIF = re.compile(rb"(\xef\xbb\xbf)?(\s*#[^\n]*\n)*\s*data_", re.IGNORECASE)
+# Behind the block's name a line ends or a tag begins: `data_id,structure` is the header of a table.
+_CIF = re.compile(rb"(\xef\xbb\xbf)?(\s*#[^\n]*\n)*\s*data_[^\s,;|]*(\s*\Z| *[\r\n]|\s+(_|loop_|#))", re.IGNORECASE)
 _VALUES_PER_SITE = 64  # in JSON; beyond, a few bytes of text can take a hundred times as much memory
 _LINES_PER_SITE = 2  # in formats that pymatgen reads, a hundred thousand of lines in some seconds
 _MAX_YAML = 2**18  # bytes; its parser takes seconds for more
 _NESTED = re.compile(r"(?:[\[{]\s*){20}|(?:-\s+){20}")
 _TAKEN = "CIF, POSCAR (CONTCAR, CHGCAR, LOCPOT), JSON and YAML of pymatgen, JSON of jarvis, XSF, CSSR, RES or mcsqs"
 
-_SYMMETRY = {
-    "res": re.compile(r"^\s*(SYMM|LATT\s+(?!\s|-1\b))", re.MULTILINE | re.IGNORECASE),
-    "cssr": re.compile(r"SPGR\s*=\s*(?!\s|1\b)"),
+_MULTILINE = re.MULTILINE | re.IGNORECASE
+# What pymatgen's readers of these formats leave out, and so read as another crystal.
+_SYMMETRIC = "it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF"
+_UNREAD: dict[str, list[tuple[re.Pattern, str]]] = {
+    "res": [
+        (re.compile(r"^\s*(SYMM|LATT\s+(?!\s|-1\b))", _MULTILINE), _SYMMETRIC),
+        (
+            re.compile(r"\A(?!(.*\n)*\s*LATT\b)", re.IGNORECASE),
+            "it has no line LATT, which stands for a centre of symmetry",
+        ),
+        # The sixth word of a site; 10 is added to what is not refined.
+        (
+            re.compile(r"^\s*[A-Z][a-z]?\S*\s+\d+(\s+[-+.\deE]+){3}[ \t]+(?!1?1(\.0*)?(\s|$))[-+.\d]", re.MULTILINE),
+            "it has sites that are not fully occupied; order the structure first",
+        ),
+    ],
+    "cssr": [
+        (re.compile(r"SPGR\s*=\s*(?!\s|1\b)"), _SYMMETRIC),
+        (re.compile(r"\A.*\n.*\n\s*\d+\s+[1-9]"), "its coordinates are not fractional, which pymatgen takes them for"),
+    ],
+    "xsf": [
+        (
+            re.compile(r"^\s*(SLAB|POLYMER|MOLECULE|DIM-GROUP\s+[0-2])\b", _MULTILINE),
+            "it is periodic along fewer than three axes; write it as a CRYSTAL, with vacuum in the cell",
+        ),
+    ],
+}
+# How many sites there are, by the file's own word.
+_ANNOUNCED = {
+    "xsf": re.compile(r"^\s*PRIMCOORD.*\n\s*(\d+)", re.MULTILINE),
+    "cssr": re.compile(r"\A.*\n.*\n\s*(\d+)"),
 }
 
 
@@ -135,9 +164,10 @@ def _parse(data: bytes, kind: str) -> tuple[Structure | CrystalArrays, list[str]
         return crystal_from_dict(_load_yaml(text)), []
     if text.count("\n") > _LINES_PER_SITE * LIMITS.sites:
         raise ValueError(f"it holds more lines than a crystal of {LIMITS.sites} sites (crystalssl.LIMITS.sites)")
-    if kind in _SYMMETRY and _SYMMETRY[kind].search(text):
-        raise ValueError("it has symmetry, which pymatgen's reader of this format leaves out; write it as CIF")
-    announced = re.search(r"^\s*PRIMCOORD.*\n\s*(\d+)", text, re.MULTILINE)  # of an XSF
+    for pattern, what in _UNREAD.get(kind, []):
+        if pattern.search(text):
+            raise ValueError(what)
+    announced = _ANNOUNCED[kind].search(text) if kind in _ANNOUNCED else None
     if announced and int(announced[1]) > text.count("\n"):
         raise ValueError(f"it announces {announced[1]} sites on {text.count(chr(10))} lines")
     from pymatgen.core import Structure

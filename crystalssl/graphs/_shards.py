@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ class Shards:
     def __init__(self, folder: Path, manifests: Sequence[Manifest], buffer_size: int):
         self.folder, self.buffer_size = folder, buffer_size
         self.recipe = manifests[0].recipe
-        self.all = [shard for manifest in manifests for shard in manifest.shards]
+        rounds = itertools.zip_longest(*(manifest.shards for manifest in manifests))  # as parts took turns
+        self.all = [shard for shards in rounds for shard in shards if shard is not None]
         self.shards = [shard for shard in self.all if shard.n_crystals]  # others are of records that failed
         self.elements = tuple(sorted({z for shard in self.shards for z in shard.elements}))
         self.starts = offsets_of(np.array([shard.n_crystals for shard in self.shards], dtype=np.int64))

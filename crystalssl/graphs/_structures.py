@@ -218,6 +218,7 @@ def check_structures(X: Any, *, elements: Iterable[int] | None = None) -> list[S
     crystalssl.exceptions.NotACrystalError: X is a single Structure; expected a list, ... Wrap it in a list: [X].
     """
     structures = []
+    elements = None if elements is None else set(elements)
     for index, item in enumerate(as_items(X)):
         structure, arrays = read_item(item, index)
         check_distances(arrays, index)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import warnings
 from typing import Any
 
 from crystalssl.graphs import CorpusWriter
+from crystalssl.io._identity import identity_of
 from crystalssl.io._stream import iter_crystals, recipe_of
 
 __all__ = ["write_corpus"]
@@ -29,7 +30,8 @@ def write_corpus(
     """Write the graphs of any number of crystals to a :class:`~crystalssl.CrystalCorpus`.
 
     No more than a shard is in memory at a time. After an interruption the same call goes on behind the last shard that
-    was written, to the corpus that it would have been; of one that is finished, nothing is done.
+    was written, to the corpus that it would have been; of one that is finished, nothing is done. The source must not
+    have changed: files are told by their names, sizes and times of change, what is in memory by its content.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def write_corpus(
         Records of a shard. Training shuffles whole shards: more of them mix better, larger ones are read faster.
     part : int, default=0
         Of several processes that write a corpus at once, perhaps on several machines, each gives its own number: it
-        takes every n-th shard. The corpus can be read when all are finished.
+        takes every n-th shard. The corpus can be read when all are finished, and is in the order of the source.
     n_parts : int, default=1
         How many processes write.
     n_jobs, verbose
@@ -60,6 +62,11 @@ def write_corpus(
         what was begun from another source or with other settings.
     RecordError
         With ``on_error="raise"``, at the first record that cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        If the corpus is finished, and whether it is of this source cannot be told, since it is a stream.
 
     See Also
     --------
@@ -79,9 +86,17 @@ def write_corpus(
     (20, 20, 20, 20, 20)
     """
     recipe = recipe_of(encoder)
-    settings = repr([_described(source), structure, id, on_error, shard_size])
+    identity = identity_of(source)
+    settings = repr([identity, structure, id, on_error, shard_size])
     with CorpusWriter(folder, recipe, part=part, n_parts=n_parts, settings=settings) as writer:
         if writer.finished:
+            if identity is None:
+                warnings.warn(
+                    f"the corpus {folder} is finished, and whether it is of this source cannot be told of what is read "
+                    "only once; nothing was written",
+                    UserWarning,
+                    stacklevel=2,
+                )
             return
         chunks = iter_crystals(
             source,
@@ -99,13 +114,3 @@ def write_corpus(
         for chunk in chunks:
             failed = [problem[:4] for _, problem in chunk.problems]
             writer.write(chunk.data, chunk.ids, failed=failed, n_records=len(chunk) + len(failed))
-
-
-def _described(source: Any) -> Any:
-    """Return what tells a source from others, where that can be told: paths and sizes of files."""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(os.fsdecode(source)).expanduser()
-        return str(path.absolute()), path.stat().st_size if path.is_file() else None
-    if isinstance(source, (list, tuple)):
-        return [_described(item) for item in source if isinstance(item, (str, os.PathLike))], len(source)
-    return type(source).__name__

@@ -59,7 +59,7 @@ class SourceFile:
     """
 
     def __init__(self, path: Path, label: str, id: str, folder: Path | None = None):
-        self.path, self.label, self.id = path, label, id
+        self.path, self.label, self.id = path, _printable(label), _printable(id)
         self.folder = folder or path.parent
 
     @property
@@ -189,6 +189,11 @@ def _unicode_of(data: bytes) -> str | None:
         return _MARKS[mark]
     zeros = "".join(str(int(not byte)) for byte in data[:4])
     return {"0101": "utf-16-le", "1010": "utf-16-be"}.get(zeros)
+
+
+def _printable(name: str) -> str:
+    """Return a name that can be written as UTF-8: bytes of other encodings as their hexadecimal numbers."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def id_of(path: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from crystalssl.io._rows import Problem, Row, Unknown, Wanted
 from crystalssl.io._single import read_cif_blocks, read_single
 from crystalssl.io._source_file import SourceFile, id_of
 
-__all__ = ["Origin", "opened"]
+__all__ = ["Origin", "files_below", "is_path", "opened"]
 
 Rows = Iterator["Row | Problem"]
 
@@ -77,7 +77,8 @@ def opened(source: Any) -> Iterator[Origin]:
         yield Origin("the table", lambda wanted, listed: _in_memory(_records_of(source, wanted), wanted, listed))
     elif isinstance(source, Iterable):
         total = len(source) if hasattr(source, "__len__") else None  # type: ignore[arg-type]
-        yield Origin("the list", lambda wanted, listed: _in_memory(source, wanted, listed), Path.cwd(), total)
+        top = _folder_of_all(source) if isinstance(source, Sequence) else None
+        yield Origin("the list", lambda wanted, listed: _in_memory(source, wanted, listed, top), Path.cwd(), total)
     else:
         raise NotACrystalError(
             f"{type(source).__name__} is no source of crystals; pass a path, a glob, a DataFrame, or a list of paths, "
@@ -136,16 +137,19 @@ def _file(source: SourceFile) -> Iterator[Origin]:
         )
 
 
+def files_below(folder: Path, unread: list[OSError]) -> Iterator[Path]:
+    """Yield the files in a folder and those below in a fixed order, without hidden ones; `unread` gets what fails."""
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        folders[:] = sorted(name for name in folders if not name.startswith(_HIDDEN))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith(_HIDDEN))
+
+
 def _folder(folder: Path, label: str) -> Origin:
     sources = []
     unread: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = sorted(name for name in folders if not name.startswith(_HIDDEN))
-        for name in sorted(names):
-            path = Path(parent, name)
-            inner = path.relative_to(folder).as_posix()
-            if not name.startswith(_HIDDEN):
-                sources.append(SourceFile(path, f"{label.rstrip('/')}/{inner}", id_of(inner)))
+    for path in files_below(folder, unread):
+        inner = path.relative_to(folder).as_posix()
+        sources.append(SourceFile(path, f"{label.rstrip('/')}/{inner}", id_of(inner)))
     if not sources and not unread:
         raise DatasetError(f"{label} holds no files.")
     problems = [Problem(None, None, str(error.filename), f"the folder cannot be read ({error})") for error in unread]
@@ -184,13 +188,27 @@ def names_of(id: str, file: str | None) -> list[str]:
     return list(dict.fromkeys([id, name, id_of(name)]))
 
 
-def _in_memory(items: Iterable[Any], wanted: Wanted, listed: Listed | None = None) -> Rows:
-    """Read a list of crystals, records and paths."""
+def is_path(item: Any) -> bool:
+    """Return whether an item of a list is the path of a file, and no text of one."""
+    return isinstance(item, os.PathLike) or (isinstance(item, str) and "\n" not in item and item.lstrip()[:1] != "{")
+
+
+def _folder_of_all(items: Sequence[Any]) -> Path | None:
+    """Return the folder that ids of files are relative to, if some of them have the same name."""
+    paths = [Path(os.fsdecode(item)).expanduser().absolute() for item in items if is_path(item)]
+    if len({id_of(path.name) for path in paths}) == len(paths):
+        return None
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def _in_memory(items: Iterable[Any], wanted: Wanted, listed: Listed | None = None, top: Path | None = None) -> Rows:
+    """Read a list of crystals, records and paths, whose ids are their names, or what is behind the folder `top`."""
     records = Records(wanted, None)
     for number, item in enumerate(items):
-        if isinstance(item, os.PathLike) or (isinstance(item, str) and "\n" not in item and item.lstrip()[:1] != "{"):
+        if is_path(item):
             path = Path(os.fsdecode(item)).expanduser()
-            source = SourceFile(path, os.fsdecode(item), id_of(path.name))
+            name = path.name if top is None else os.path.relpath(path.absolute(), top)
+            source = SourceFile(path, os.fsdecode(item), id_of(name))
             yield from _guarded(source, lambda source=source: _one_of_many(source, wanted, listed), True)  # type: ignore[misc]
         else:
             yield records.row(item, number)

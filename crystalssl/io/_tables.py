@@ -22,6 +22,7 @@ _DELIMITERS = "\t;,|"
 _QUOTED = re.compile(r'"[^"]*"?')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 _ENDINGS = ("", ".cif", ".vasp", ".json", ".xyz")
 _PEEKED = 20  # rows that the column of the crystals is found by
 
@@ -100,7 +101,7 @@ def _rows(source: SourceFile) -> Iterator[tuple[int, list[str] | Unusable]]:
                 yield number, Unusable(f"it and all after it cannot be read ({error})")
                 return
             if any(map(str.strip, row)):
-                yield number, row if delimiter == "," else [_point(cell) for cell in row]
+                yield number, row if delimiter == "," else [_point(cell, delimiter) for cell in row]
                 number += 1
 
 
@@ -135,7 +136,12 @@ def _names_file(folder: Path, cell: str) -> bool:
     return bool(cell) and any(os.path.isfile(folder / f"{cell}{ending}") for ending in _ENDINGS)
 
 
-def _point(cell: str) -> str:
-    """Return a number that is written with a decimal comma with a point."""
+def _point(cell: str, delimiter: str) -> str:
+    """Return a number that is written with a decimal comma with a point.
+
+    Semicolons are there because commas are decimal. Behind a tab 1,234 may be a thousand, and is left for a refusal.
+    """
     text = cell.strip()
+    if delimiter != ";" and _THOUSANDS.fullmatch(text):
+        return cell
     return text.replace(".", "").replace(",", ".") if _COMMA.fullmatch(text) else cell

@@ -20,7 +20,7 @@ __all__ = ["Targets", "number_or_text"]
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
 _COMMA = re.compile(r"[+-]?[\d.]+(,\d+)+")
-_MISSING = {"na", "n/a", "nan", "none", "null", "-", "--", "?", "."}
+_MISSING = {"n/a", "nan", "none", "null", "-", "--", "?", "."}
 
 
 def number_or_text(value: Any) -> float | bool | str | None:
@@ -43,7 +43,7 @@ def number_or_text(value: Any) -> float | bool | str | None:
         return None
     if isinstance(value, str):
         text = value.strip()
-        if text.lower() in _MISSING:
+        if text.lower() in _MISSING or text in ("NA", "na"):  # Na is sodium
             return None
         if text.lower() in ("true", "false"):
             return text.lower() == "true"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +29,3 @@ def axes_or_new(ax: Axes | None, figsize: tuple[float, float] | None = None) -> 
 def with_unit(label: str, unit: str) -> str:
     """Return ``"label (unit)"``, or the label alone where there is no unit."""
     return f"{label} ({unit})" if unit else label
-
-
-def add_legend(ax: Axes, **options: Any) -> None:
-    """Add a legend, if anything has a label."""
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(**options)

@@ -34,6 +34,7 @@ __all__ = [
     "read_weights",
     "reads_recipe",
     "save_encoder",
+    "weights_folder",
 ]
 
 _BUNDLED = Path(__file__).parent.parent / "weights"
@@ -143,7 +144,7 @@ def read_weights(source: str | os.PathLike) -> tuple[type[Encoder], dict[str, An
     WeightsError
         If there is no such folder, or a file is missing, truncated or altered.
     """
-    folder = _find(source)
+    folder = weights_folder(source)
     config, weights = read_folder(folder, WEIGHTS)
     try:
         try:
@@ -197,8 +198,8 @@ def build_encoder(
     return encoder
 
 
-def _find(source: str | os.PathLike) -> Path:
-    """Return the folder that a name or a path stands for."""
+def weights_folder(source: str | os.PathLike) -> Path:
+    """Return the folder that a name or a path stands for. A folder comes before bundled weights of its name."""
     folder, bundled = Path(source), bundled_weights()
     if isinstance(source, str) and source in bundled:
         if not holds_weights(folder):

@@ -92,6 +92,9 @@ def test_options_from_a_file(cifs, run, tiny, suffix):
         text += '\n[param]\nhead_dim = 9\nloss = "huber"\n'
     (cifs.parent / f"run.{suffix}").write_text(text)
     run("fit", "cifs", "-o", "model", "--config", f"run.{suffix}", "--epochs", 1, "-q")
+    if suffix == "json":  # one of an option that may be given several times
+        Path("one.json").write_text(json.dumps({**settings, "target": "id_prop.csv"}))
+        run("fit", "cifs", "-o", "one", "--config", "one.json", "--epochs", 1, "-q")
     model = crystalssl.load("model")
     assert (model.head_dim, model.loss, model.early_stopping) == (9, "huber", True)
     assert model.max_epochs == 1  # the command line has precedence

@@ -94,6 +94,15 @@ def test_errors(cifs, run, tiny, options, status, message):
     assert message in " ".join(result.stderr.split())
 
 
+def test_no_column_of_the_source_is_replaced(cifs, run, tiny):
+    lines = [f"c{number:02d},{number},cifs/c{number:02d}.cif" for number in range(24)]
+    Path("t.csv").write_text("\n".join(["id,prediction,file", *lines]))
+    found = run("map", "t.csv", "-t", "prediction", "-m", tiny / "single", "-o", "map.html", status=2)
+    assert "the model's columns have the name 'prediction' too; rename it in the source" in " ".join(
+        found.stderr.split()
+    )
+
+
 def test_too_few(cifs, run, tiny):
     found = run("map", "cifs/c00.cif", "cifs/c01.cif", "-w", tiny / "weights", "-o", "map.html", status=1)
     assert "2 crystals can be used; a map takes at least 3" in found.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,21 @@ def test_embed_errors(cifs, run, tiny):
     assert (
         "holds a finetuned model, which has no vectors" in run("embed", "cifs", "-w", tiny / "model", status=1).stderr
     )
-    assert "there is no folder 'jont'" in run("embed", "cifs", "-w", "jont", status=1).stderr
+    assert "there are no weights 'jont'" in run("embed", "cifs", "-w", "jont", status=1).stderr
     (cifs / "c01.cif").write_text("")
     assert len(rows_of(run("embed", "cifs", "-w", tiny / "weights", status=3).stdout)) == 23
+
+
+def test_a_folder_comes_before_bundled_weights_of_its_name(cifs, run, tiny):
+    shutil.copytree(tiny / "weights", "barlow")
+    found = run("embed", "cifs", "-w", "barlow", "-q")
+    assert "'barlow' is read from the folder" in found.stderr
+    assert found.stdout == run("embed", "cifs", "-w", "./barlow", "-q").stdout
+    small = ("pretrain", "cifs", "--method", "barlow", "--epochs", 1, "-p", "batch_size=8", "-q")
+    assert "'barlow' is read from the folder" in run(*small, "--start", "barlow", "-o", "named").stderr
+    run(*small, "--start", "./barlow", "-o", "folder")
+    named, folder = (Path(name, "model.safetensors").read_bytes() for name in ("named", "folder"))
+    assert named == folder
 
 
 # ------------------------------------------------------------------ pretrain

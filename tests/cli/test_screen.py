@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,31 @@ def test_predictions_of_something_else_are_left_alone(cifs, in_fives, run, tiny)
         in run("screen", tiny / "model", "cifs", "--all", "damaged", "-o", "best.csv", status=1).stderr
     )
     assert "cannot be gone on with" in run("screen", tiny / "model", "-", "--all", "all", status=2, input=b"").stderr
+
+
+def test_predictions_of_a_source_that_has_changed_are_left_alone(cifs, in_fives, run, tiny):
+    columns = {"id": ["a", "b"], "one": ["c00", "c01"], "other": ["c02", "c03"]}
+    pd.DataFrame(columns).replace(r"^(c\d+)$", r"cifs/\1.cif", regex=True).to_csv("t.csv", index=False)
+    for number, source in enumerate(("cifs", "t.csv")):
+        how = ("--structure", "one") if source == "t.csv" else ()
+        command = ("screen", tiny / "model", source, "--all", f"all{number}", "-o", "best.csv")
+        run(*command, *how)
+        run(*command, *how)
+        if source == "t.csv":
+            run(*command, "--structure", "other", status=1)
+        Path("cifs/new.cif").write_text(Path("cifs/c00.cif").read_text())
+        os.utime("t.csv", ns=(number, number))
+        assert "or one that has changed since" in run(*command, *how, status=1).stderr
+
+
+@pytest.mark.parametrize("kind", ["model", "classes"])
+def test_parts_of_which_nothing_can_be_used_are_read_with_the_others(cifs, in_fives, run, tiny, kind):
+    for number in range(5):  # the first part
+        (cifs / f"c0{number}.cif").write_text("nothing")
+    (cifs / "id_prop.csv").unlink()
+    which = ("--class", "heavy") if kind == "classes" else ()
+    run("screen", tiny / kind, "cifs", "--domain", *which, "--all", "all", "-o", "best.csv", status=3)
+    assert [row["id"] for row in frame_of("all")] == [f"c{number:02d}" for number in range(5, 24)]
 
 
 def test_domain(cifs, in_fives, run, tiny):

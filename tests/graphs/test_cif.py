@@ -430,6 +430,25 @@ def test_images_close_to_an_axis_are_one_atom_or_all_or_refused(off):
 # ---------------------------------------------------------------------- refused
 
 P1_SITES = SITES + "Cd1 Cd 0 0 0\nI1 I 0.5 0.5 0.5\n"
+
+
+def disorder(*rows):
+    """A file whose sites say in which group of which assembly they are."""
+    columns = "_atom_site_disorder_assembly\n_atom_site_disorder_group\n"
+    return cif(sites=SITES + columns + "".join(f"{row}\n" for row in rows))
+
+
+def test_sites_that_do_not_exclude_each_other_are_all_there():
+    for others in (("A 1", "A 1"), ("A 1", "B 2"), (". 1", "? .")):
+        text = disorder("Cd1 Cd 0 0 0 . .", f"I1 I 0.3333 0.6667 0.2492 {others[0]}", f"I2 I 0 0 0.5 {others[1]}")
+        assert composition(text)[0] == "Cd1 I3"
+
+
+def test_dummy_sites_are_not_there():
+    text = cif(sites=SITES + "_atom_site_calc_flag\nCd1 Cd 0 0 0 d\nI1 I 0.3333 0.6667 0.2492 calc\nX1 I 0.1 0 0 dum\n")
+    assert composition(text)[0] == "Cd1 I2"
+
+
 REFUSED = {
     "empty": ("\n\n", "neither its name nor its content|expected block header|no sites"),
     "binary": (bytes(range(256)), ""),
@@ -533,6 +552,10 @@ REFUSED = {
         "no group: some are missing",
     ),
     "incomplete operations": (cif(TRIGONAL.replace("3 -x+y,-x,z\n", "")), "no group: some are missing"),
+    "alternatives": (
+        disorder("Cd1 Cd 0 0 0 . .", "I1 I 0.3 0.6 0.2 A 1", "I2 I 0.4 0.6 0.2 A 2"),
+        "I1 and I2 are alter",
+    ),
     "magnetic": (
         cif("loop_\n_space_group_symop_magn_operation.xyz\nx,y,z,+1\n"),
         "not clear from _space_group_symop_magn_operation.xyz",

@@ -179,8 +179,9 @@ def test_writing_goes_on_where_it_stopped(real_graphs, tmp_path, corpus):
 
 def test_parts_by_several_writers(real_graphs, tmp_path):
     folder = tmp_path / "corpus"
-    write(real_graphs[60:], folder, (40,), part=2, n_parts=3)
-    write(real_graphs[:60], folder, (30, 30), part=0, n_parts=3)
+    taking_turns = CrystalGraphs.concatenate([real_graphs[:30], real_graphs[70:]])
+    write(real_graphs[30:70], folder, (40,), part=2, n_parts=3)
+    write(taking_turns, folder, (30, 30), part=0, n_parts=3)
     with pytest.raises(DatasetError, match=r"part-00001-of-00003 is not finished \(2 of 3 parts are\)"):
         CrystalCorpus.load(folder)
     CorpusWriter(folder, "gatedgcn", part=1, n_parts=3).close()  # for which nothing was left
@@ -220,7 +221,7 @@ def _structure(number):
 
 def test_other_recipe_or_settings_do_not_go_on(real_graphs, tmp_path):
     CorpusWriter(tmp_path / "corpus", "gatedgcn", settings="a").write(real_graphs[:30])
-    with pytest.raises(DatasetError, match="was begun from another source or otherwise"):
+    with pytest.raises(DatasetError, match="was begun from another source, one that has changed"):
         CorpusWriter(tmp_path / "corpus", "gatedgcn", settings="b")
     with pytest.raises(DatasetError, match=r"was begun by GraphRecipe\(cutoff=8.0"):
         CorpusWriter(tmp_path / "corpus", "megnet", settings="a")

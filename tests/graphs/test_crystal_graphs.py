@@ -620,3 +620,11 @@ def test_altered_description_is_refused(folder, old, new):
     assert old in text
     (folder / "graphs.json").write_text(text.replace(old, new))
     assert_refused(folder, mmap=True)
+
+
+def test_indices_of_few_bits_reach_all_crystals(graphs):
+    many = CrystalGraphs.concatenate([graphs] * (300 // len(graphs) + 1))
+    for dtype, rows in ((np.uint8, [0, 1, 255]), (np.int8, [0, -1, 127])):
+        found, expected = many[np.array(rows, dtype=dtype)], many[rows]
+        assert np.array_equal(found.atomic_numbers, expected.atomic_numbers)
+        assert np.array_equal(found.atom_offsets, expected.atom_offsets)

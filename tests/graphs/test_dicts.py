@@ -12,7 +12,7 @@ from pymatgen.core import Composition, DummySpecies, Element, Lattice, Species, 
 from crystalssl import check_structures
 from crystalssl.exceptions import InvalidStructureError, NotACrystalError
 from crystalssl.graphs import LIMITS
-from crystalssl.graphs._dicts import structure_from_dict
+from crystalssl.graphs._dicts import crystal_from_dict, structure_from_dict
 
 LATTICE = Lattice.from_parameters(3.1, 4.2, 5.3, 80, 95, 110)
 COORDS = [[0.0, 0.0, 0.0], [0.25, -0.5, 1.75]]
@@ -143,3 +143,20 @@ def test_dict_of_too_many_sites_is_refused(monkeypatch):
     for dct in (make().as_dict(), JARVIS):
         with pytest.raises(InvalidStructureError, match=r"item 0: it holds 2 sites, more than the 1 of .*LIMITS"):
             check_structures([dct])
+
+
+@pytest.mark.parametrize("said", ["False", "true", None])
+def test_what_coordinates_are_must_be_said_as_truth(said):
+    atoms = {"lattice_mat": [[4, 0, 0], [0, 4, 0], [0, 0, 4]], "coords": [[0, 0, 0.5]], "elements": ["Po"]}
+    with pytest.raises(ValueError, match="should be True or False"):
+        crystal_from_dict({**atoms, "cartesian": said})
+    assert crystal_from_dict({**atoms, "cartesian": False}).positions[0, 2] == 2
+
+
+def test_missing_parts_of_a_dict_are_named():
+    whole = Structure(Lattice.cubic(3), ["Po"], [[0, 0, 0]]).as_dict()
+    without_matrix = {**whole, "lattice": {"a": 3, "b": 3, "c": 3}}
+    without_positions = {**whole, "sites": [{"species": whole["sites"][0]["species"]}]}
+    for broken in (without_matrix, without_positions):
+        with pytest.raises(ValueError, match="needs the 'matrix' of its lattice and the fractional coordinates 'abc'"):
+            crystal_from_dict(broken)

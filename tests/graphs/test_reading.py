@@ -116,6 +116,7 @@ BAD_POSCARS = {
     "no lattice": ("x\n1.0\n5.64 0\n0 5.64 0\n0 0 5.64\nNa\n1\nDirect\n0 0 0\n", "should be 3 numbers"),
     "no volume": (SALT.replace("0 5.64 0", "5.64 0 0"), "the cell has zero volume"),
     "empty": ("\n", "should be 1 numbers"),
+    "a negative one of three factors": (SALT.replace("1.0", "-1.0 2.0 1.0"), "should be three positive factors"),
 }
 
 
@@ -171,6 +172,38 @@ def test_symmetry_that_pymatgen_leaves_out_is_refused(tmp_path, name, text):
     with pytest.raises(
         InvalidStructureError, match="it has symmetry, which pymatgen's reader of this format leaves out"
     ):
+        check_structures([tmp_path / name])
+
+
+RES = "TITL x\nCELL 0.71 5 5 5 90 90 90\nLATT -1\nSFAC Na Cl\nNa1 1 0 0 0 11.00000\nCl1 2 0.5 0.5 0.5 1.0\nEND\n"
+CSSR = "5.0 5.0 5.0\n90.0 90.0 90.0 SPGR =  1 P 1    OPT = 1\n2 0\n0 x\n1 Na 0.0 0.0 0.0\n2 Cl 0.5 0.5 0.5\n"
+XSF = "CRYSTAL\nPRIMVEC\n5 0 0\n0 5 0\n0 0 5\nPRIMCOORD\n2 1\n11 0 0 0\n17 2.5 2.5 2.5\n"
+OTHERWISE = {
+    "half a site": ("x.res", RES.replace("11.00000", "0.5"), "not fully occupied"),
+    "half a site, not refined": ("x.res", RES.replace("11.00000", "10.50000"), "not fully occupied"),
+    "a free variable": ("x.res", RES.replace("11.00000", "21.00000"), "not fully occupied"),
+    "a centre that goes without saying": ("x.res", RES.replace("LATT -1\n", ""), "no line LATT, .* centre of symmetry"),
+    "Cartesian": ("x.cssr", CSSR.replace("2 0\n", "2 1\n"), "its coordinates are not fractional"),
+    "sites that are passed over": (
+        "x.cssr", CSSR.replace("2 0\n", "3 0\n") + "3 O2- 0.25 0.25 0.25\n", "announces 3 sites, but lists 2",
+    ),
+    "a slab": ("x.xsf", XSF.replace("CRYSTAL", "SLAB"), "periodic along fewer than three axes"),
+    "a polymer": ("x.xsf", XSF.replace("CRYSTAL", "DIM-GROUP\n 1 1"), "periodic along fewer than three axes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.res", RES), ("x.cssr", CSSR), ("x.xsf", XSF)])
+def test_what_other_programs_write_is_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    [crystal] = check_structures([tmp_path / name])
+    assert crystal.formula == "Na1 Cl1"
+    np.testing.assert_allclose(crystal.frac_coords, [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), OTHERWISE.values(), ids=OTHERWISE)
+def test_what_pymatgen_would_read_as_another_crystal_is_refused(tmp_path, name, text, reason):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidStructureError, match=reason):
         check_structures([tmp_path / name])
 
 

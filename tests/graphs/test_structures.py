@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.core import DummySpecies, Element, IStructure, Lattice, Molecule, Structure
 
@@ -512,3 +513,16 @@ def test_other_containers_are_refused(X):
     for read in read_both_ways(X):
         with pytest.raises(NotACrystalError, match=r"X is .*expected a list"):
             read()
+
+
+def test_elements_may_be_read_only_once(crystals):
+    few = crystals[:3]
+    allowed = {specie.Z for crystal in few for specie in crystal.species}
+    assert check_structures(few, elements=iter(sorted(allowed))) == few
+
+
+@pytest.mark.parametrize("label", ["sites", "read", "lattice_mat"])
+def test_labels_of_tables_make_no_crystal_of_them(crystals, label):
+    few = crystals[:2]
+    assert check_structures(pd.Series(few, index=["a", label])) == few
+    assert check_structures(pd.DataFrame({label: few})) == few

@@ -103,6 +103,23 @@ def test_classes_and_truth_values(table):
     assert reasons(bunch) == {"b": "its target 'gap' is 2.0, neither true nor false"}
 
 
+def test_columns_of_one_name_in_a_frame(three):
+    for name in ("gap", "structure"):
+        frame = pd.DataFrame({"structure": three, "gap": [1.0, 2.0, 3.0]})
+        twice = pd.concat([frame, frame[[name]]], axis=1)
+        with pytest.raises(
+            DatasetError, match=f"2 columns of the DataFrame are called '{name}'; give each its own name"
+        ):
+            read(twice, "gap")
+
+
+def test_numbers_as_names_of_columns(three):
+    frame = pd.DataFrame([[crystal, 1.5] for crystal in three])
+    assert read(frame, "1").target.tolist() == [1.5] * 3
+    with pytest.raises(DatasetError, match="the DataFrame has no column '2'; it has '0', '1'"):
+        read(frame, "2")
+
+
 def test_column_that_is_not_there(table, tmp_path, three):
     path = table()
     fails(

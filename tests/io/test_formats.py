@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import lzma
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 from pymatgen.io.vasp import Poscar
 
-from crystalssl import LIMITS, CrystalGraphs, CrystalGraphTransformer
+from crystalssl import LIMITS, CrystalGraphs, CrystalGraphTransformer, check_structures
 from crystalssl.graphs import GraphRecipe
 from crystalssl.io import iter_crystals, read_crystals
 
@@ -205,6 +206,84 @@ def test_csv_of_excel(tmp_path, three, texts):
     check(read(tmp_path / "t.csv", target="gap"), three, ["a", "b", "c"], [1234.5] * 3)
     frame = pd.DataFrame({"cif": texts["cif"], "gap": ["1,234.5", "2.5", "-1,234,567.0"]})
     check(read(frame, target="gap"), three, gaps=[1234.5, 2.5, -1234567.0])
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_commas_of_thousands_are_not_taken_for_decimals(tmp_path, three, texts, delimiter):
+    path = tmp_path / "t.tsv"
+    rows = [(name, text.replace("\n", "\\n")) for name, text in zip("abc", texts["poscar"], strict=True)]
+    for number, is_clear in (("1,5", True), ("1234,567", True), ("1,234", False), ("-12,345,678", False)):
+        path.write_text(delimiter.join(["id", "structure", "gap"]) + "\n")
+        with path.open("a") as file:
+            file.writelines(f"{name}{delimiter}{text}{delimiter}{number}\n" for name, text in rows)
+        if is_clear:
+            check(read(path, target="gap"), three, ["a", "b", "c"], [float(number.replace(",", "."))] * 3)
+        else:
+            with pytest.raises(ValueError, match="whose comma may be that of decimals or of thousands"):
+                read(path, target="gap")
+
+
+def test_csv_whose_first_column_is_called_as_a_block_of_cif(tmp_path, three, texts):
+    for kind in ("poscar", "cif"):
+        frame = pd.DataFrame({"data_id": ["a", "b", "c"], "structure": texts[kind], "gap": GAPS})
+        for separator in (",", "\t"):
+            frame.to_csv(tmp_path / "t.csv", index=False, sep=separator)
+            check(read(tmp_path / "t.csv", target="gap", id="data_id"), three, ["a", "b", "c"])
+
+
+def test_frame_as_pandas_reads_parquet(tmp_path, three):
+    """Lists are arrays in it."""
+    records = [
+        {
+            "immutable_id": name,
+            "lattice_vectors": crystal.lattice.matrix.tolist(),
+            "cartesian_site_positions": crystal.cart_coords.tolist(),
+            "species_at_sites": [site.specie.symbol for site in crystal],
+            "gap": gap,
+        }
+        for name, crystal, gap in zip("abc", three, GAPS, strict=True)
+    ]
+    pd.DataFrame(records).to_parquet(tmp_path / "t.parquet")
+    check(read(pd.read_parquet(tmp_path / "t.parquet"), target="gap"), three, ["a", "b", "c"])
+    dicts = []
+    for crystal, gap in zip(three, GAPS, strict=True):
+        sites = [{"species": site["species"], "abc": site["abc"]} for site in crystal.as_dict()["sites"]]
+        dicts.append({"x": {"lattice": {"matrix": crystal.lattice.matrix.tolist()}, "sites": sites}, "gap": gap})
+    pd.DataFrame(dicts).to_parquet(tmp_path / "d.parquet")
+    frame = pd.read_parquet(tmp_path / "d.parquet")
+    assert isinstance(frame.x[0]["sites"], np.ndarray)
+    check(read(frame, target="gap"), three)
+    assert [crystal.formula for crystal in check_structures(frame.x)] == [crystal.formula for crystal in three]
+
+
+def test_sodium_is_a_class(three):
+    frame = pd.DataFrame({"structure": three, "cation": ["Na", "NA", "K"]})
+    bunch = read(frame, target="cation", keep_unlabelled=True)
+    assert bunch.target.tolist() == ["Na", None, "K"]
+
+
+def test_files_of_one_name_in_several_folders(tmp_path, three, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, crystal in zip("abc", three, strict=True):
+        (tmp_path / name).mkdir()
+        crystal.to(filename=str(tmp_path / name / "POSCAR"), fmt="poscar")
+    names = [f"{name}/POSCAR" for name in "abc"]
+    for source in (names, [tmp_path / name for name in names], "*/POSCAR"):
+        assert read(source).ids.tolist() == names
+    assert read(names[:1]).ids.tolist() == ["POSCAR"]
+
+
+def test_names_that_are_not_utf_8(tmp_path, three):
+    (tmp_path / "cifs").mkdir()
+    three[0].to(filename=str(tmp_path / "a.cif"))
+    odd = os.fsencode(tmp_path / "cifs") + b"/M\xfcller.cif"
+    try:
+        os.rename(os.fsencode(tmp_path / "a.cif"), odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    bunch = read(tmp_path / "cifs")
+    assert bunch.ids.tolist() == ["M\\xfcller"]
+    bunch.ids[0].encode()
 
 
 def test_csv_with_names_of_files(cifs, three):

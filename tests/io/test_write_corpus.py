@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from crystalssl import CrystalCorpus
@@ -12,8 +16,6 @@ from crystalssl.io import iter_crystals, read_crystals, write_corpus
 @pytest.fixture
 def table(prototypes, tmp_path):
     """Crystals as CIF in a table, two of which cannot be used."""
-    import pandas as pd
-
     cifs = [crystal.to(fmt="cif") for crystal in prototypes[:60]]
     cifs[7] = "data_nothing"
     names = [f"id-{number}" for number in range(60)]
@@ -81,9 +83,8 @@ def test_several_writers_share_a_source(table, tmp_path):
     for part in (2, 0, 1):
         write(table, tmp_path / "corpus", part=part, n_parts=3)
     corpus = CrystalCorpus.load(tmp_path / "corpus")
-    assert corpus.ids[:19].tolist() == [f"id-{n}" for n in [*range(7), 8, 9, *range(30, 40)]]
-    # Those of another writer are not known: the id that occurs twice does.
-    assert sorted(corpus.ids) == sorted(["id-3", *(f"id-{n}" for n in range(60) if n not in (7, 45))])
+    # In the order of the source, as targets are. Another writer's ids are not known: the id that occurs twice does.
+    assert corpus.ids.tolist() == ["id-3" if n == 45 else f"id-{n}" for n in range(60) if n != 7]
 
 
 def test_writers_without_anything_to_do(table, tmp_path):
@@ -100,11 +101,85 @@ def test_the_first_bad_record_stops_all(table, tmp_path):
 def test_another_source_or_size_does_not_go_on(table, tmp_path, prototypes):
     write(table, tmp_path / "corpus")
     for source, options in ((table, {"shard_size": 20}), (prototypes[:20], {})):
-        with pytest.raises(DatasetError, match="was begun from another source or otherwise"):
+        with pytest.raises(DatasetError, match="was begun from another source, one that has changed"):
             write(source, tmp_path / "corpus", **options)
     table.write_text(table.read_text() + "\n")
-    with pytest.raises(DatasetError, match="was begun from another source or otherwise"):
+    with pytest.raises(DatasetError, match="was begun from another source, one that has changed"):
         write(table, tmp_path / "corpus")
+
+
+def _as_folder(crystals, folder):
+    folder.mkdir()
+    for number, crystal in enumerate(crystals):
+        crystal.to(filename=str(folder / f"{number}.cif"))
+    return folder
+
+
+CHANGED = {
+    "a list of crystals": lambda old, new: (old, new),
+    "the positions": lambda old, new: (old, [_moved(crystal) for crystal in old]),
+    "a list of texts": lambda old, new: ([c.to(fmt="cif") for c in old], [c.to(fmt="cif") for c in new]),
+    "a list of dicts": lambda old, new: ([c.as_dict() for c in old], [c.as_dict() for c in new]),
+    "a list of Atoms": lambda old, new: ([c.to_ase_atoms() for c in old], [c.to_ase_atoms() for c in new]),
+    "a Series": lambda old, new: (pd.Series(old), pd.Series(new)),
+    "a frame": lambda old, new: (pd.DataFrame({"structure": old}), pd.DataFrame({"structure": new})),
+    "a table of Arrow": lambda old, new: (_arrow(old), _arrow(new)),
+}
+
+
+def _moved(crystal):
+    return crystal.copy().translate_sites([0], [0.01, 0, 0])
+
+
+def _arrow(crystals):
+    return pa.table({"structure": [crystal.to(fmt="poscar") for crystal in crystals]})
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_source_in_memory_is_told_by_what_is_in_it(case, prototypes, tmp_path):
+    old, new = CHANGED[case](prototypes[:3], prototypes[3:6])
+    write(old, tmp_path / "corpus")
+    write(CHANGED[case](prototypes[:3], prototypes[3:6])[0], tmp_path / "corpus")  # made anew, but the same
+    with pytest.raises(DatasetError, match="was begun from another source, one that has changed"):
+        write(new, tmp_path / "corpus")
+
+
+def test_files_are_told_by_names_sizes_and_times(prototypes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = _as_folder(prototypes[:3], tmp_path / "cifs")
+    sources = {"of folder": folder, "of glob": "cifs/*.cif", "of list": sorted(folder.glob("*.cif"))}
+    for name, source in sources.items():
+        write(source, name)
+        write(source, name)
+    (folder / ".hidden").write_text("which is not read")
+    write(folder, "of folder")
+    os.utime(folder / "1.cif", ns=(0, 0))
+    for name, source in sources.items():
+        with pytest.raises(DatasetError, match="one that has changed since"):
+            write(source, name)
+
+
+def test_a_file_that_is_added_is_noticed(prototypes, tmp_path):
+    folder = _as_folder(prototypes[:3], tmp_path / "cifs")
+    write(folder, tmp_path / "corpus")
+    prototypes[3].to(filename=str(folder / "3.cif"))
+    with pytest.raises(DatasetError, match="one that has changed since"):
+        write(folder, tmp_path / "corpus")
+
+
+def test_of_a_stream_nothing_can_be_told(prototypes, tmp_path):
+    write(iter(prototypes[:3]), tmp_path / "corpus")
+    with pytest.warns(UserWarning, match="whether it is of this source cannot be told"):
+        write(iter(prototypes[3:6]), tmp_path / "corpus")
+    assert len(CrystalCorpus.load(tmp_path / "corpus")) == 3
+
+
+def test_texts(prototypes, tmp_path):
+    texts = [crystal.to(fmt="cif") for crystal in prototypes[:3]]
+    write(texts, tmp_path / "corpus")
+    assert len(CrystalCorpus.load(tmp_path / "corpus")) == 3
+    write(texts[0], tmp_path / "of one")
+    assert len(CrystalCorpus.load(tmp_path / "of one")) == 1
 
 
 def test_a_corpus_is_no_source(table, tmp_path):
