@@ -140,6 +140,6 @@ def of_method(files: ResultFiles, method: str) -> str:
     header = ["MAE", f"{encoder} from scratch, 10 %", f"`{method}`, 10 %", "from scratch, 80 %", f"`{method}`, 80 %"]
     return (
         f"{few.note(files)} {COMMAND}\n\n{markdown(header, lines)}\n\n"
-        f"Over 10 to 70 % of the rows (one seed{of_weights(many, few)}) the error changes by "
+        f"With this short budget, over 10 to 70 % of the rows (one seed{of_weights(many, few)}), the error changes by "
         f"{cells.to_numpy().mean():+.1%} on average, and is lower in {wins(cells)} configurations."
     )
