@@ -213,7 +213,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         return tags
 
     def _set_fitted(self, encoder: Any, config: dict[str, Any], history: list) -> PretrainedCrystalEmbedder:
-        embedding = self._embedding(encoder.eval())
+        pooling = self._chosen_pooling()
+        embedding = _embedding(encoder.eval(), pooling)
+        self._pooling = pooling
         self.encoder_ = encoder
         self.embedding_ = embedding
         self.config_ = config
@@ -222,13 +224,12 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         self.n_features_out_ = self._n_features_out = embedding.vector_dim
         return self
 
-    def _embedding(self, encoder: Encoder) -> Encoder:
-        """Return an encoder with the readout of `transform`; the one of pretraining may be good for training only."""
-        chosen = _given(readout=self.readout, pooled_layers=self.pooled_layers)
-        with seeded(0):
-            embedding = type(encoder)(**{**encoder.config, **encoder.frozen_pooling, **chosen})
-        embedding.load_pretrained(encoder.state_dict())
-        return embedding.eval()
+    def _chosen_pooling(self) -> dict[str, str | None]:
+        return {"readout": self.readout, "pooled_layers": self.pooled_layers}
+
+    def _fitted_pooling(self) -> dict[str, str | None]:
+        """Return what was chosen at `fit`; of what an earlier version stored, what the parameters say."""
+        return getattr(self, "_pooling", None) or self._chosen_pooling()
 
     def _state(self) -> dict[str, Any]:
         state = super()._state()
@@ -243,12 +244,12 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         with seeded(0):  # initial weights must not move torch's global generator
             encoder = build_encoder(ENCODERS[learnt["encoder"]], learnt["params"], tensors, "the stored embedder")
         self.encoder_ = encoder.eval()
-        self.embedding_ = self._embedding(self.encoder_)
+        self.embedding_ = _embedding(self.encoder_, self._fitted_pooling())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "encoder_" in state:
-            self.embedding_ = self._embedding(self.encoder_)
+            self.embedding_ = _embedding(self.encoder_, self._fitted_pooling())
 
     @usual_torch()
     def transform(self, X: Any) -> np.ndarray:
@@ -301,7 +302,7 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             If it cannot be written. Weights that `folder` held are left.
         """
         check_is_fitted(self)
-        save_embedder(folder, self.encoder_, self.config_, self.readout, self.pooled_layers, card)
+        save_embedder(folder, self.encoder_, self.config_, self._fitted_pooling(), card)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, **params: Any) -> PretrainedCrystalEmbedder:
@@ -326,6 +327,14 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         """
         folder, saved = read_embedder(folder)
         return cls(weights=folder, **{**saved, **params}).fit([])
+
+
+def _embedding(encoder: Encoder, pooling: dict[str, str | None]) -> Encoder:
+    """Return an encoder with the readout of `transform`; the one of pretraining may be good for training only."""
+    with seeded(0):
+        embedding = type(encoder)(**{**encoder.config, **encoder.frozen_pooling, **_given(**pooling)})
+    embedding.load_pretrained(encoder.state_dict())
+    return embedding.eval()
 
 
 def _given(**params: Any) -> dict[str, Any]:

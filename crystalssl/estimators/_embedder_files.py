@@ -21,16 +21,14 @@ def save_embedder(
     folder: str | os.PathLike,
     encoder: Encoder,
     config: dict[str, Any],
-    readout: str | None,
-    pooled_layers: str | None,
+    pooling: dict[str, str | None],
     card: str | None,
 ) -> None:
     """Write a weights folder, as :meth:`crystalssl.PretrainedCrystalEmbedder.save_pretrained` says."""
     if card is None:
         lines = [f"- {key}: {value}" for key, value in config.items() if key not in ("elements", "sha256")]
         card = "\n".join([f"# {config['method']}, {encoder.name}", "", *lines, ""])
-    embedding = {"readout": readout, "pooled_layers": pooled_layers}
-    save_encoder(folder, encoder, {"version": __version__, **config, "embedding": embedding}, card)
+    save_encoder(folder, encoder, {"version": __version__, **config, "embedding": pooling}, card)
 
 
 def read_embedder(folder: str | os.PathLike) -> tuple[str, dict[str, Any]]:

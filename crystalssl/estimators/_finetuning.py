@@ -61,10 +61,11 @@ LOWEST_RATIO = 0.25
 class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossValidatedEnsemble):
     """Base class of estimators that train an encoder and a head on labelled crystals.
 
-    A subclass says what its labels are. `_check_y` validates them. `_new_target` returns what turns them into numbers
-    for the network and its outputs into predictions, such as :class:`crystalssl.estimators._target.TargetScaler`.
-    `_loss` returns the torch loss that compares the two, as parameters of a skorch net. `_set_target` keeps what was
-    learnt about them, and `_restore_target` has it from a file.
+    A subclass says what its labels are. `_check_y` validates those of some rows. `_new_target` returns what turns them
+    into numbers for the network and its outputs into predictions, such as
+    :class:`crystalssl.estimators._target.TargetScaler`. `_loss` returns the torch loss that compares the two, as
+    parameters of a skorch net. `_set_target` keeps what was learnt about them, and `_restore_target` has it from a
+    file.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
         :meth:`save` says of them.
     """
 
-    def _check_y(self, y: Any, n_crystals: int) -> np.ndarray:
+    def _check_y(self, y: Any, n_crystals: int, rows: np.ndarray | None = None) -> np.ndarray:
         raise NotImplementedError
 
     def _new_target(self, names: list[str]) -> Any:
@@ -124,10 +125,11 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
             classes: numbers, strings or booleans.
         sample_weight : array-like of shape (n_crystals,) or None, default=None
             How much each crystal counts in the loss. Only ratios matter. A crystal of weight 0 is left out of
-            everything, as if it had not been given.
+            everything, as if it had not been given, so that its target may be unknown.
         groups : array-like of shape (n_crystals,) or None, default=None
             For ``ensemble="cross-validated"``: crystals of the same value, such as the reduced formula, are left out
-            together, so that errors are those of crystals unlike the ones of training. None groups none.
+            together, so that errors are those of crystals unlike the ones of training. Values are texts, numbers or
+            anything else that can be a key, such as a Composition of pymatgen. None groups none.
 
         Returns
         -------
@@ -156,12 +158,12 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
         X = as_graphs(X)
         if len(X) < 2:
             raise ValueError(f"X holds {'one crystal' if len(X) else 'no crystals'}; training needs at least two")
-        values = self._check_y(y, len(X))
+        sample_weight = self._check_weights(sample_weight, len(X))
+        rows = np.flatnonzero(sample_weight)  # the others are left out of everything
+        values = self._check_y(y, len(X), rows)
         names, units = name_targets(y, values.shape[1] if values.ndim == 2 else 1)
         if warm:
             self._check_names(names)
-        sample_weight = self._check_weights(sample_weight, values)
-        rows = np.flatnonzero(sample_weight)  # the others are left out of everything
         if warm and self.ensemble_size <= len(self.nets_):
             # No network starts from where the weights once came from, which may be gone.
             encoder, elements = self.nets_[0].module_.encoder, vars(self)["elements_"]
@@ -299,8 +301,8 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
                     "skorch's EarlyStopping ends training as Ctrl-C does; set early_stopping=True and patience instead"
                 )
 
-    def _check_weights(self, sample_weight: Any, values: np.ndarray) -> np.ndarray:
-        weights = _check_sample_weight(sample_weight, values, dtype=np.float64, ensure_non_negative=True)
+    def _check_weights(self, sample_weight: Any, n_crystals: int) -> np.ndarray:
+        weights = _check_sample_weight(sample_weight, np.empty(n_crystals), dtype=np.float64, ensure_non_negative=True)
         n_used = np.count_nonzero(weights)
         if n_used < 2:
             raise ValueError(f"{n_used} of {len(weights)} sample weights are not zero; training needs at least two")
@@ -323,7 +325,10 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
         return train_rows, np.sort(held_out)
 
     def _hold_out(self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
-        return random_state.permutation(rows)[: max(1, round(self.validation_fraction * len(rows)))]
+        return random_state.permutation(rows)[: self._n_held_out(len(rows))]
+
+    def _n_held_out(self, n_crystals: int) -> int:
+        return max(1, round(self.validation_fraction * n_crystals))
 
     def _settings(self, gentle: bool, n_crystals: int) -> dict[str, Any]:
         """Return what the training of all networks shares, as parameters of `fit_network`."""

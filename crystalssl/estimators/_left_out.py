@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
-from sklearn.utils import column_or_1d
 
 __all__ = ["ONE_SIGMA", "LeftOut", "check_enough", "check_groups", "conformal_interval", "deal_out", "temperature_of"]
 
@@ -75,13 +75,36 @@ def deal_out(n_folds: int, rows: np.ndarray, strata: np.ndarray, groups: np.ndar
 
 
 def check_groups(groups: object, n_crystals: int) -> np.ndarray:
-    """Return groups as an array, or raise a ValueError."""
-    values = column_or_1d(np.asarray(groups), warn=True)
+    """Return groups as an array of numbers, or raise a ValueError. They are any values that can be keys of a dict."""
+    values = _one_each(groups)
     if len(values) != n_crystals:
         raise ValueError(
             f"X holds {n_crystals} crystals but groups has {len(values)} values; they must be of equal length"
         )
-    return np.unique([str(value) for value in values], return_inverse=True)[1]
+    first: dict = {}  # of values that are equal, such as 1 and 1.0
+    texts = []
+    for i, value in enumerate(values):
+        try:
+            texts.append(str(first.setdefault(value, value)))
+        except TypeError as error:
+            raise ValueError(
+                f"groups[{i}] is a {type(value).__name__}, which cannot be a key; give texts, numbers or tuples"
+            ) from error
+    return np.unique(texts, return_inverse=True)[1]
+
+
+def _one_each(groups: Any) -> Any:
+    """Return a sequence of the groups of crystals; what is no array is taken item by item, as those may have items."""
+    if not hasattr(groups, "shape"):
+        if isinstance(groups, str) or not isinstance(groups, Iterable):
+            raise ValueError(f"groups is {groups!r}; expected one value for each crystal")
+        return list(groups)
+    values = np.asarray(groups)
+    if values.ndim == 2 and values.shape[1] == 1:  # a frame of one column
+        return values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"groups has shape {values.shape}; expected (n_crystals,), one value for each crystal")
+    return values
 
 
 def widths(distances: np.ndarray) -> np.ndarray:
@@ -128,7 +151,7 @@ def conformal_interval(
 
 def _rank(coverage: float, n_known: int) -> int:
     """Return how manieth smallest and largest numbers are the ends of an interval; with 0 they are infinite."""
-    return math.floor((1 - coverage) * (n_known + 1) + 1e-9)  # 1 - 0.9 is less than 0.1
+    return min(math.floor((1 - coverage) * (n_known + 1) + 1e-9), n_known)  # 1 - 0.9 is less than 0.1
 
 
 def check_enough(left_out: LeftOut, coverage: float, names: list[str]) -> None:

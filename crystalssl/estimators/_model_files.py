@@ -141,6 +141,7 @@ def learnt_of(model: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         "elements": model.elements_.tolist(),
         "trained_elements": getattr(model, "trained_elements_", model.elements_).tolist(),
         "built_with": getattr(model, "_built_with", {}),
+        "output": getattr(model, "_sklearn_output_config", {}),
     }
     record = getattr(model, "_record", None)
     if record is not None:
@@ -294,6 +295,7 @@ def restore(model: Any, learnt: dict[str, Any], tensors: dict[str, torch.Tensor]
     for name in _PLAIN:
         if name in fitted:
             setattr(model, name, fitted[name])
+    model.set_output(**fitted.get("output", {}))  # which checks it; files of earlier versions do not say
     model.elements_ = np.array(fitted["elements"], dtype=int)
     model.trained_elements_ = np.array(fitted["trained_elements"], dtype=int)
     model._built_with = {name: _as_tuples(value) for name, value in fitted["built_with"].items()}

@@ -46,7 +46,8 @@ class PredictionOutput:
         ----------
         predict : {"default", "pandas", "polars"} or None, default=None
             Whether :meth:`predict` returns arrays, or frames with the columns `target_names_`; frames of pandas have
-            the index of X, if that is a series or frame. None leaves the choice as it is. A clone keeps it.
+            the index of X, if that is a series or frame. None leaves the choice as it is. A clone keeps it,
+            and so does a stored model.
 
         Returns
         -------

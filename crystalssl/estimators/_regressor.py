@@ -93,17 +93,26 @@ class CrystalSSLRegressor(RegressorMixin, FinetunedEstimator):
         return TargetScaler(self.target_transform, names, self.target_per)
 
     def _hold_out(self, values: np.ndarray, rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
-        held_out = super()._hold_out(values, rows, random_state)
         known = ~np.isnan(values)
-        if known.all():
-            return held_out
+        if known[rows].all():
+            return super()._hold_out(values, rows, random_state)
+        order = random_state.permutation(rows)
+        held_out, others = np.split(order, [self._n_held_out(len(rows))])
         left = known[rows].sum(axis=0) - known[held_out].sum(axis=0)
         kept = []
         for row in held_out:  # the last crystals of which a target is known are trained on
             if (left[known[row]] == 0).any():
                 kept.append(row)
                 left += known[row]
-        return np.setdiff1d(held_out, kept)
+        if len(kept) < len(held_out):
+            return np.setdiff1d(held_out, kept)
+        for row in others:
+            if (left[known[row]] > 1).all():
+                return np.array([row])
+        raise ValueError(
+            f"early_stopping=True can hold out none of {len(rows)} crystals, as each is the only one of which some "
+            "target is known; add crystals, or set early_stopping=False"
+        )
 
     def _start(self, module: PropertyNetwork, vectors: np.ndarray, part: Part) -> None:
         y, weight, rows = part.training.y, part.training.sample_weight, part.training.indices

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.special import softmax
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import column_or_1d
+from sklearn.utils import _safe_indexing, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _num_samples
 
 from crystalssl.estimators._target_per import sizes_of
 from crystalssl.exceptions import NonFiniteError
@@ -41,8 +42,11 @@ def _is_constant(y: np.ndarray) -> np.ndarray:
     return np.nanmax(y, axis=0) - np.nanmin(y, axis=0) <= 1e-12 * np.nanmax(abs(y), axis=0)
 
 
-def as_numbers(y: Any) -> np.ndarray:
-    """Return y as float64, NaN where a value is missing, or raise a ValueError that names what is no number."""
+def as_numbers(y: Any, indices: np.ndarray | None = None) -> np.ndarray:
+    """Return y as float64, NaN where a value is missing, or raise a ValueError that names what is no number.
+
+    For messages, items have `indices`, or are counted.
+    """
     try:
         if hasattr(y, "iloc"):  # pandas, which has a missing value of its own
             return y.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -53,20 +57,52 @@ def as_numbers(y: Any) -> np.ndarray:
             try:
                 np.asarray(items[place], dtype=np.float64)
             except (TypeError, ValueError):
-                raise ValueError(f"y[{', '.join(map(str, place))}] is {items[place]!r}, not a number") from error
+                raise ValueError(f"{_name(place, indices)} is {items[place]!r}, not a number") from error
         raise ValueError(f"y is not numeric: {error}") from error
 
 
-def check_y(y: Any, n_crystals: int) -> np.ndarray:
+def _name(place: Sequence[int], indices: np.ndarray | None) -> str:
+    """Return what a message calls an item of y, of which some rows with `indices` were taken, or all."""
+    row, *columns = place
+    return f"y[{', '.join(map(str, [row if indices is None else indices[row], *columns]))}]"
+
+
+def check_y(y: Any, n_crystals: int, rows: np.ndarray | None = None) -> np.ndarray:
     """Return y as float64 of shape (n_crystals, n_targets), or raise a ValueError that names the item.
 
     Of several targets some may be missing, NaN, but not all of one crystal.
+
+    Parameters
+    ----------
+    y : array-like
+        Targets.
+    n_crystals : int
+        How many crystals there are.
+    rows : ndarray of int or None, default=None
+        Those that count; None is all. The others are not looked at, and their targets are NaN.
     """
     if y is None:
         raise ValueError("the target y is None; training requires y to be passed")
+    if rows is not None and len(rows) < n_crystals:
+        known = _check_numbers(_take(y, n_crystals, rows), len(rows), rows)
+        values = np.full((n_crystals, known.shape[1]), np.nan)
+        values[rows] = known
+        return values
+    return _check_numbers(y, n_crystals)
+
+
+def _take(y: Any, n_crystals: int, rows: np.ndarray) -> Any:
+    """Return some rows of y, in the container that it is in, or raise a ValueError if there are not `n_crystals`."""
+    n_given = _num_samples(y)
+    if n_given != n_crystals:
+        raise ValueError(f"X holds {n_crystals} crystals but y has {n_given} values; they must be of equal length")
+    return _safe_indexing(y, rows)
+
+
+def _check_numbers(y: Any, n_crystals: int, indices: np.ndarray | None = None) -> np.ndarray:
     if getattr(getattr(y, "dtype", None), "kind", "") == "c":
         raise ValueError("Complex data not supported: y holds complex numbers")
-    values = as_numbers(y)
+    values = as_numbers(y, indices)
     if values.ndim not in (1, 2) or 0 in values.shape[1:]:
         raise ValueError(f"y has shape {values.shape}; expected (n_crystals,) or (n_crystals, n_targets)")
     if len(values) != n_crystals:
@@ -75,15 +111,13 @@ def check_y(y: Any, n_crystals: int) -> np.ndarray:
     wrong = np.isinf(values) if several else ~np.isfinite(values)
     if wrong.any():
         where = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(
-            f"y[{', '.join(map(str, where))}] is {values[where]}; leave out the crystals without a finite value"
-        )
+        raise ValueError(f"{_name(where, indices)} is {values[where]}; leave out the crystals without a finite value")
     values = values.reshape(n_crystals, -1)
     unknown = np.isnan(values).all(axis=1)
     if unknown.any():
         raise ValueError(
-            f"y[{unknown.argmax()}] is nan for all {values.shape[1]} targets; leave out the crystals of which none is "
-            "known"
+            f"{_name([unknown.argmax()], indices)} is nan for all {values.shape[1]} targets; leave out the crystals of "
+            "which none is known"
         )
     return values
 
@@ -292,16 +326,31 @@ class TargetScaler:
         return y
 
 
-def check_classes(y: Any, n_crystals: int) -> np.ndarray:
-    """Return y as labels of shape (n_crystals,), or raise a ValueError that says what is wrong."""
+def check_classes(y: Any, n_crystals: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return y as labels of shape (n_crystals,), or raise a ValueError that says what is wrong.
+
+    Of `rows` that count, or all, as in :func:`check_y`. The others have the label of one of these.
+    """
     if y is None:
         raise ValueError("the target y is None; training requires y to be passed")
+    if rows is not None and len(rows) < n_crystals:
+        known = _check_labels(_take(y, n_crystals, rows), len(rows), rows)
+        labels = np.full(n_crystals, known[0], dtype=known.dtype)
+        labels[rows] = known
+        return labels
+    return _check_labels(y, n_crystals)
+
+
+def _check_labels(y: Any, n_crystals: int, indices: np.ndarray | None = None) -> np.ndarray:
+    import pandas as pd
+
     labels = column_or_1d(y, warn=True)
     if len(labels) != n_crystals:
         raise ValueError(f"X holds {n_crystals} crystals but y has {len(labels)} labels; they must be of equal length")
-    missing = [i for i, label in enumerate(labels) if label is None or label != label]
-    if missing:
-        raise ValueError(f"y[{missing[0]}] is {labels[missing[0]]}, no class; leave out the crystals without one")
+    missing = pd.isna(labels)
+    if missing.any():
+        first = int(missing.argmax())
+        raise ValueError(f"{_name([first], indices)} is {labels[first]}, no class; leave out the crystals without one")
     check_classification_targets(labels)
     return labels
 

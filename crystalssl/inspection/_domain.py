@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._geometry import GEOMETRY, UNUSUAL, excess, geometry
 from crystalssl.estimators._record import TrainingRecord
 from crystalssl.inspection._model import chunks_of, record_of, unwrap, vectors_of
@@ -38,7 +39,8 @@ def domain(model: Any, X: Any) -> Any:
         - ``unseen_elements``: symbols of the elements that no training label has seen, joined by commas.
         - ``distance``: mean distance to the five nearest training crystals in the vectors of the finetuned encoder,
           where 1 is the median among training crystals; the mean over the networks of a cross-validated ensemble, of
-          the first network of another one.
+          the first network of another one. 0 for the training crystals themselves. Of copies of one, such as the same
+          structure at several temperatures, one counts, here and among known crystals.
         - ``percentile``: the share of known crystals that are nearer, in %. With ``ensemble="cross-validated"`` these
           are the training crystals, each seen by the network that had left it out. Else each is compared with the
           others by a network that was trained on all, so that percentiles of new crystals are rather too high.
@@ -82,13 +84,7 @@ def domain(model: Any, X: Any) -> Any:
     parts = []
     for graphs, indices in chunks_of(model, X):
         crystals = CrystalDataset(graphs)
-        distances = np.mean(
-            [
-                surroundings.distances(vectors_of(model, member, crystals, indices))
-                for member, surroundings in enumerate(record.surroundings)
-            ],
-            axis=0,
-        )
+        distances = _distances(model, record, crystals, indices)
         cells = geometry(graphs, crystals.cell_features)
         atoms = np.split(graphs.atomic_numbers, graphs.atom_offsets[1:-1])
         columns = {
@@ -104,11 +100,24 @@ def domain(model: Any, X: Any) -> Any:
     return frame if index is None else frame.set_axis(index)
 
 
+def _distances(
+    model: FinetunedEstimator, record: TrainingRecord, crystals: CrystalDataset, indices: np.ndarray
+) -> np.ndarray:
+    """Return the distances of crystals, on average over the networks; 0 for those of training."""
+    distances, is_known = [], np.zeros(len(crystals), dtype=bool)
+    for member, surroundings in enumerate(record.surroundings):
+        vectors = vectors_of(model, member, crystals, indices)
+        distances.append(surroundings.distances(vectors))
+        is_known |= surroundings.holds(vectors)
+    return np.where(is_known, 0.0, np.mean(distances, axis=0))
+
+
 def _known_distances(record: TrainingRecord) -> np.ndarray:
     """Return the distances of known crystals, ascending."""
+    first = record.surroundings[0]
     if record.left_out is not None:
-        return np.sort(record.left_out.distances)
-    return np.sort(record.surroundings[0].own / record.surroundings[0].unit)
+        return np.sort(np.delete(record.left_out.distances, first.repeated))
+    return np.sort(first.own / first.unit)
 
 
 def _symbols(numbers: np.ndarray) -> str:

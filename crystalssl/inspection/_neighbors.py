@@ -30,9 +30,10 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
     pandas.DataFrame
         k rows for each crystal, ascending in distance: ``crystal``, its position in X; ``neighbor``, the position of
         the training crystal in what `fit` was given; ``distance``, in the units of the vectors that the head of the
-        first network sees; and the labels of the training crystal, in columns with the names of the targets. Crystals
-        that another network of a cross-validated ensemble was trained on count, those held out by early stopping do
-        not.
+        first network sees; and the labels of the training crystal, in columns with the names of the targets, all of
+        them if several bear the same. A target that is called like one of the other columns stands as "distance
+        (target)" and so on. Crystals that another network of a cross-validated ensemble was trained on count, those
+        held out by early stopping do not.
 
     Raises
     ------
@@ -80,4 +81,5 @@ def neighbors(model: Any, X: Any, k: int = 5) -> Any:
             "distance": distances.ravel(),
         }
     )
-    return frame.assign(**dict(zip(model.target_names_, labels.T, strict=True)))
+    names = [f"{name} (target)" if name in frame else name for name in model.target_names_]
+    return pd.concat([frame, pd.DataFrame(labels, columns=names)], axis=1)

@@ -26,7 +26,7 @@ from crystalssl.estimators._base import check_known_elements, draw_seed
 from crystalssl.estimators._corpus import corpus_shares
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._source import EncoderSource
-from crystalssl.estimators._target import TargetScaler, check_y
+from crystalssl.estimators._target import check_y
 from crystalssl.exceptions import OutsideDomainWarning
 from crystalssl.graphs import N_ELEMENTS, CrystalCorpus, CrystalGraphs
 from crystalssl.graphs._given import as_graphs
@@ -159,6 +159,7 @@ def _check(X: Any, y: Any, model: Any, n_repeats: int, test_size: float) -> tupl
     model = CrystalSSLRegressor() if model is None else model
     if not isinstance(model, CrystalSSLRegressor):
         raise TypeError(f"model is a {type(model).__name__}; a report is of a CrystalSSLRegressor")
+    model._validate_params()
     if model.pretrain is None:
         raise ValueError("the model has pretrain=None, so that there is nothing to transfer; name pretrained weights")
     values = check_y(y, len(X))
@@ -221,7 +222,9 @@ def _probe(
     """Return R² on test sets of ridge regression on vectors of the pretrained encoder and of an untrained one."""
     import pandas as pd
 
-    y = TargetScaler(model.target_transform).fit(values[:, None]).learnt(values[:, None])[:, 0]
+    target = model._new_target([])
+    divided = target.divide(values[:, None], graphs, np.arange(len(graphs)))
+    y = target.fit(divided).learnt(divided)[:, 0]  # as the head learns it
     crystals, device = CrystalDataset(graphs), resolve_device(model.device)
     scores = {}
     for name in ("pretrained", "untrained"):

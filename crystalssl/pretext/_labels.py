@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ def encode_classes(y: Any, method: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there are no classes, or only one.
+        If there are no classes, or only one; if they are continuous numbers, or each is of one crystal.
     """
     if y is None:
         raise ValueError(
@@ -108,6 +109,12 @@ def encode_classes(y: Any, method: str) -> np.ndarray:
     import pandas as pd
 
     classes = pd.Series(values.ravel())
+    continuous = [i for i, value in enumerate(classes) if _is_fraction(value)]
+    if continuous:
+        raise ValueError(
+            f"the pretext task {method!r} learns from classes, but y holds continuous numbers: y[{continuous[0]}] is "
+            f"{classes[continuous[0]]}; make classes of them, for example with crystalssl.pretext.surrogate_classes"
+        )
     codes, names = pd.factorize(classes.where(classes != -1))
     if len(names) < 2:
         raise ValueError(
@@ -115,7 +122,17 @@ def encode_classes(y: Any, method: str) -> np.ndarray:
             + (f"one class only, {names[0]!r}" if len(names) else "no class at all")
             + "; choose a surrogate that divides the corpus"
         )
+    if len(names) == np.count_nonzero(codes >= 0):
+        raise ValueError(
+            f"the pretext task {method!r} learns which crystals are of one class, but y holds {len(names)} classes of "
+            "one crystal each; choose a surrogate that several crystals share"
+        )
     return codes.astype(np.float32).reshape(-1, 1)
+
+
+def _is_fraction(value: Any) -> bool:
+    """Return whether a value is a number, but not a whole one; a missing one, NaN, is none."""
+    return isinstance(value, Real) and value == value and not float(value).is_integer()
 
 
 def encode_properties(y: Any) -> np.ndarray:

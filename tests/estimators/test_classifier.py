@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV
@@ -112,6 +113,8 @@ def test_warm_start_keeps_the_classes(tiny_classifier, graphs, labels):
         (["a", "b"] * 19, "X holds 40 crystals but y has 38 labels"),
         (["a", None] * 20, r"y\[1\] is None"),
         ([0.0, 1.0, np.nan, 1.0] * 10, r"y\[2\] is nan"),
+        (pd.Series(["a", "b", pd.NA, "b"] * 10, dtype="string"), r"y\[2\] is <NA>, no class; leave out"),
+        (pd.Series([0, 1, 1, pd.NA] * 10, dtype="Int64"), r"y\[3\] is nan, no class; leave out"),
         (np.zeros((40, 2)), "1d array"),
     ],
 )
@@ -159,6 +162,30 @@ def test_no_weight_is_as_good_as_left_out(model_and_y, graphs, early_stopping):
     weighted = make(early_stopping=early_stopping).fit(graphs, y, sample_weight=kept.astype(int))
     without = make(early_stopping=early_stopping).fit(graphs[np.flatnonzero(kept)], y[kept])
     assert (predictions(weighted, graphs) == predictions(without, graphs)).all()
+
+
+@pytest.mark.filterwarnings("ignore::crystalssl.exceptions.UnseenElementsWarning")
+@pytest.mark.parametrize("unknown", [None, np.nan, pd.NA], ids=str)
+@pytest.mark.parametrize("container", [list, pd.Series])
+def test_target_of_no_weight_may_be_unknown(model_and_y, graphs, unknown, container):
+    make, y = model_and_y
+    kept = np.arange(len(graphs)) % 4 != 0
+    values = container([value if known else unknown for value, known in zip(y.tolist(), kept, strict=True)])
+    weighted = make(early_stopping=True).fit(graphs, values, sample_weight=kept)
+    without = make(early_stopping=True).fit(graphs[np.flatnonzero(kept)], y[kept].tolist())
+    assert (predictions(weighted, graphs) == predictions(without, graphs)).all()
+    assert weighted.trained_on_ == without.trained_on_
+
+
+@pytest.mark.parametrize("wrong", [None, "unknown"])
+def test_unknown_target_of_some_weight_is_named_as_it_was_given(tiny_regressor, graphs, y, wrong, runs):
+    values = [None, *y[1:5].tolist(), wrong, *y[6:].tolist()]
+    weights = np.arange(len(y)) > 0
+    with pytest.raises(ValueError, match=r"y\[5\] is (nan|'unknown')"):
+        tiny_regressor().fit(graphs, values, sample_weight=weights)
+    with pytest.raises(ValueError, match="X holds 40 crystals but y has 39 values"):
+        tiny_regressor().fit(graphs, y[1:], sample_weight=weights)
+    assert runs == []
 
 
 def test_only_ratios_of_weights_matter(model_and_y, graphs):

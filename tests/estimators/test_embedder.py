@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import joblib
@@ -263,6 +264,41 @@ def test_what_is_fitted_does_not_follow_the_parameters(tiny_embedder, graphs, mo
     monkeypatch.setattr(CGCNN, "__init__", None)
     assert embedder.transform(graphs[:16]).tobytes() == expected.tobytes()
     assert embedder.n_features_out_ == expected.shape[1]
+
+
+def pickled(embedder, folder):
+    return pickle.loads(pickle.dumps(embedder))
+
+
+def as_plain_state(embedder, folder):
+    # What skops stores.
+    again = PretrainedCrystalEmbedder.__new__(PretrainedCrystalEmbedder)
+    again.__setstate__(embedder.__getstate__())
+    return again
+
+
+def saved(embedder, folder):
+    embedder.save_pretrained(folder)
+    return PretrainedCrystalEmbedder.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("store", [pickled, as_plain_state, saved])
+def test_what_is_stored_does_not_follow_the_parameters(tiny_embedder, graphs, tmp_path, store):
+    embedder = tiny_embedder(max_epochs=1, readout="mean").fit(graphs[:16])
+    expected = embedder.transform(graphs[:16])
+    embedder.set_params(readout="mean+max+min", pooled_layers="last")
+    again = store(embedder, tmp_path / "weights")
+    assert again.transform(graphs[:16]).tobytes() == expected.tobytes()
+    assert again.n_features_out_ == expected.shape[1]
+    again.set_params(readout="mean+max+min", pooled_layers="last").fit([] if store is saved else graphs[:16])
+    assert again.n_features_out_ == 24
+
+
+def test_pickle_of_an_earlier_version_has_the_pooling_of_its_parameters(tiny_embedder, graphs):
+    embedder = tiny_embedder(max_epochs=1, readout="mean").fit(graphs[:16])
+    del embedder._pooling
+    again = pickle.loads(pickle.dumps(embedder))
+    assert again.transform(graphs[:16]).tobytes() == embedder.transform(graphs[:16]).tobytes()
 
 
 def test_encoder_keeps_the_readout_of_its_pretraining(tiny_embedder, graphs):

@@ -216,3 +216,21 @@ def test_cross_validation_and_search_go_over_gaps(tiny_regressor, graphs, y):
 def test_clone_of_a_fitted_model_fits(tiny_regressor, graphs, several):
     model = tiny_regressor(max_epochs=1).fit(graphs, several)
     assert clone(model).fit(graphs, several).predict(graphs).tobytes() == model.predict(graphs).tobytes()
+
+
+def test_none_can_be_held_out(tiny_regressor, graphs):
+    # Each target is known of one crystal, which has to be trained on.
+    diagonal = np.where(np.eye(4), 1.0 + np.arange(4), NAN)
+    with pytest.raises(ValueError, match=r"can hold out none of 4 crystals.* set early_stopping=False"):
+        tiny_regressor(early_stopping=True).fit(graphs[:4], diagonal)
+    assert len(tiny_regressor(max_epochs=1).fit(graphs[:4], diagonal).predict(graphs[:4])) == 4
+
+
+def test_another_is_held_out_in_place_of_one_that_cannot_be(tiny_regressor):
+    targets = np.where(np.eye(10), 1.0, NAN)
+    targets[9, [8, 9]] = 1.0, NAN
+    targets = targets[:, :9]
+    model = tiny_regressor(early_stopping=True, validation_fraction=0.1)
+    for seed in range(5):
+        [row] = model._hold_out(targets, np.arange(10), np.random.RandomState(seed))
+        assert row in (8, 9)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+from pymatgen.core import Composition
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, r2_score
 
 import crystalssl
-from crystalssl.estimators._left_out import LeftOut, check_enough, conformal_interval, deal_out, temperature_of
+from crystalssl.estimators._left_out import (
+    LeftOut,
+    check_enough,
+    check_groups,
+    conformal_interval,
+    deal_out,
+    temperature_of,
+)
 from crystalssl.estimators._surroundings import Surroundings
 from crystalssl.exceptions import UnseenElementsWarning
 from crystalssl.training import CrystalNet
@@ -76,6 +85,24 @@ def test_groups_stay_together(tiny_regressor, graphs, y):
     assert set(members) == {0, 1, 2, 3}
 
 
+GROUPS = {
+    "compositions": lambda codes: [Composition({"Na": code + 1, "Cl": 1}) for code in codes],
+    "tuples": lambda codes: [("Na", int(code)) for code in codes],
+    "series of tuples": lambda codes: pd.Series([("Na", int(code)) for code in codes], index=codes + 7),
+    "texts": lambda codes: codes.astype(str).tolist(),
+    "frame of one column": lambda codes: pd.DataFrame({"group": codes}),
+    "numbers of two kinds": lambda codes: [code if i % 3 else float(code) for i, code in enumerate(codes.tolist())],
+    "generator": lambda codes: (code for code in codes),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS.values(), ids=GROUPS)
+def test_groups_of_any_kind(kind):
+    codes = np.arange(40) % 8
+    found = check_groups(kind(codes), 40)
+    assert len(set(found.tolist())) == len({*zip(found.tolist(), codes.tolist(), strict=True)}) == 8
+
+
 def test_classes_are_spread_over_the_parts():
     strata = np.repeat([0, 1], [24, 6])
     folds = deal_out(3, np.arange(30), strata, None, np.random.RandomState(0))
@@ -107,6 +134,15 @@ def test_cv_plus_of_known_residuals():
     assert (lower.item(), upper.item()) == (8.0, 24.0)
     wide = conformal_interval(predictions, np.full((2, 1), 3.0), left_out, 0.8)
     assert (wide[0].item(), wide[1].item()) == (2.0, 36.0)  # at the distance 3 errors are four times as large
+
+
+@pytest.mark.parametrize("coverage", [1e-12, 0.5])
+def test_low_coverage(coverage):
+    left_out = LeftOut(np.arange(9) % 2, np.zeros((9, 1)), np.linspace(1, 2, 9)[:, None], np.zeros(9))
+    check_enough(left_out, coverage, ["y"])
+    lower, upper = conformal_interval(np.zeros((2, 1, 1)), np.zeros((2, 1)), left_out, coverage)
+    # The ends are the least and the largest, of all errors or of half of them.
+    assert upper.item() == -lower.item() == (1 if coverage < 0.5 else 1.5)
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
@@ -255,6 +291,9 @@ def test_classifier_comes_back(tiny_classifier, graphs, y, new, tmp_path):
         ({"ensemble_size": 41}, {}, "there are 40 crystals to train on, fewer than ensemble_size=41"),
         ({}, {"groups": [0] * 20 + [1] * 20}, "groups has 2 different values, fewer than ensemble_size=4"),
         ({}, {"groups": [0, 1]}, "X holds 40 crystals but groups has 2 values"),
+        ({}, {"groups": np.zeros((40, 2))}, r"groups has shape \(40, 2\); expected \(n_crystals,\)"),
+        ({}, {"groups": [[0]] * 40}, r"groups\[0\] is a list, which cannot be a key; give texts"),
+        ({}, {"groups": "formula"}, "groups is 'formula'; expected one value for each crystal"),
         ({"ensemble": "seeds"}, {"groups": [0] * 40}, "set ensemble="),
     ],
 )
@@ -304,6 +343,43 @@ def test_training_crystals_are_compared_with_each_other_once(monkeypatch):
     monkeypatch.setattr(Surroundings, "own", property(lambda self: calls.append(1) or own.fget(self)))
     np.testing.assert_array_equal(surroundings.distances(vectors), surroundings.distances(vectors))
     assert len(calls) == 1
+
+
+def test_copies_count_once():
+    rng = np.random.default_rng(0)
+    vectors, new = (rng.standard_normal((n, 8)).astype(np.float32) for n in (20, 5))
+    copies = np.tile(vectors, (8, 1)) + 1e-6 * rng.standard_normal((160, 8)).astype(np.float32)
+    once, often = (Surroundings.of(x, np.arange(len(x))) for x in (vectors, copies))
+    assert len(often.own) == 20
+    assert often.unit == pytest.approx(once.unit, rel=1e-4)
+    np.testing.assert_allclose(often.distances(new), once.distances(new), rtol=1e-4)
+    assert often.repeated.tolist() == list(range(20, 160))
+    assert often.holds(vectors).all()
+    assert not often.holds(new).any()
+
+
+@pytest.mark.parametrize("size", [0, 1e-7, 100])
+def test_copies_of_one_crystal(size):
+    # As large as standardised vectors of copies are, and as large as vectors are that are not standardised.
+    rng = np.random.default_rng(0)
+    copies = (size * (1 + 1e-6 * rng.standard_normal((10, 8)))).astype(np.float32)
+    surroundings = Surroundings.of(copies, np.arange(10))
+    assert surroundings.own.tolist() == [0]
+    assert surroundings.unit == 1
+    assert surroundings.holds(copies).all()
+    np.testing.assert_allclose(surroundings.distances(copies + np.eye(8, dtype=np.float32)[3]), 1, rtol=1e-3)
+
+
+def test_what_was_stored_before_copies_were_told_stays_as_it_was():
+    vectors = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    new = Surroundings.of(vectors, np.arange(30))
+    before = {name: getattr(new, name) for name in Surroundings.FIELDS if name != "floor"}
+    assert Surroundings(**before).distances(vectors).tobytes() == new.distances(vectors).tobytes()
+    before["points"] = np.repeat(new.points[::3], 3, axis=0)
+    assert len(Surroundings(**before).own) == 30
+    old = Surroundings(**before)
+    del old.floor  # of a pickle
+    assert old.repeated.size == 0
 
 
 def test_what_lies_off_the_axes_is_far():

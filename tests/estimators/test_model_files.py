@@ -120,6 +120,13 @@ def test_embedder_is_read_as_well(tiny_weights, graphs):
     assert again.transform(graphs).tobytes() == expected.tobytes()
 
 
+def test_container_of_predictions_is_kept(tiny_regressor, graphs, y, tmp_path):
+    model = tiny_regressor(max_epochs=1).set_output(predict="pandas").fit(graphs, y)
+    model.save(tmp_path / "model")
+    found = crystalssl.load(tmp_path / "model").predict(graphs)
+    pd.testing.assert_frame_equal(found, model.predict(graphs), check_exact=True)
+
+
 def test_names_and_units_are_kept(tiny_regressor, graphs, y, tmp_path):
     frame = pd.DataFrame({"gap": y, "bulk": -y})
     frame.attrs["unit"] = {"gap": "eV"}
@@ -409,6 +416,8 @@ FAULTS = {
     "a network less": (forged(lambda c: c["network"].update(seeds=[0])), "cannot be used"),
     "another recipe": (forged(lambda c: c["network"]["recipe"].update(cutoff=3.0)), "was trained on graphs of recipe"),
     "two scales": (forged(lambda c: c["fitted"]["target"].update(mean=[1, 2])), "is not one number for each"),
+    "frames of no kind": (forged(lambda c: c["fitted"].update(output={"predict": "xml"})), "predict must be one of"),
+    "frames of many kinds": (forged(lambda c: c["fitted"].update(output={"fit": "pandas"})), "cannot be used"),
     "elements that are none": (forged(lambda c: c["fitted"].update(elements=["x"])), "cannot be used"),
     "a parameter of no kind": (forged(lambda c: c["params"].update(pretrain={"call": "os.system"})), "kind 'call'"),
     "a tensor less": (forged_tensors(lambda t: t.pop(next(k for k in t if k.endswith("weight")))), "cannot be used"),

@@ -16,6 +16,12 @@ def known():
 
 
 @pytest.fixture(scope="session")
+def tiny_regressor():
+    """A function that returns a quick regressor."""
+    return lambda **params: CrystalSSLRegressor(**{**TINY, **params})
+
+
+@pytest.fixture(scope="session")
 def cross_validated(known):
     return CrystalSSLRegressor(**TINY, ensemble="cross-validated", ensemble_size=3).fit(*known)
 

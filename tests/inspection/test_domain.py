@@ -61,7 +61,26 @@ def test_molecule_in_a_box(model):
 def test_training_crystals_are_inside(plain, known):
     frame = domain(plain, known[0])
     assert (frame.verdict == "inside").mean() >= 0.9
-    assert (frame.distance < 1).mean() > 0.5  # each is among its own nearest
+    assert (frame.distance == 0).all()
+    assert (frame.percentile == 0).all()
+
+
+@pytest.mark.parametrize("ensemble", [{}, {"ensemble": "cross-validated", "ensemble_size": 3}], ids=["plain", "cross"])
+@pytest.mark.parametrize("n_different", [8, 1])
+def test_copies_of_a_few_crystals(tiny_regressor, known, ensemble, n_different):
+    # In another order of the sites the vectors are the same but for rounding.
+    few = known[0][:n_different]
+    copies = [Structure.from_sites(crystal[::step]) for step in (1, -1) for crystal in 4 * few]
+    model = tiny_regressor(**ensemble).fit(copies, np.arange(len(copies)))
+    frame = domain(model, copies)
+    assert (frame.distance == 0).all()
+    assert (frame.percentile == 0).all()
+    assert (frame.verdict == "inside").all()
+    others = domain(model, known[0][20:30])
+    assert (others.distance > 0.1).all()
+    if n_different > 1:
+        assert (others.distance < 10).all()
+        assert others.percentile.nunique() > 1 or ensemble
 
 
 def test_left_out_crystals_have_the_percentiles_of_left_out_crystals(cross_validated):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import crystalssl
@@ -37,6 +38,18 @@ def test_what_the_first_network_left_out_is_found_too(cross_validated, known, tm
     cross_validated.save(tmp_path / "model")
     for model in (cross_validated, crystalssl.load(tmp_path / "model")):
         assert neighbors(model, X, k=1).neighbor.tolist() == list(range(60))
+
+
+def test_targets_that_are_called_like_other_columns_or_alike(tiny_regressor, known):
+    X, y = known
+    targets = pd.DataFrame(np.c_[y, -y, 2 * y, 3 * y], columns=["distance", "crystal", "gap", "gap"])
+    model = tiny_regressor(max_epochs=1).fit(X, targets)
+    frame = neighbors(model, X[10:13], k=2)
+    plain = ["crystal", "neighbor", "distance"]
+    assert frame.columns.tolist() == [*plain, "distance (target)", "crystal (target)", "gap", "gap"]
+    assert frame.crystal.tolist() == [0, 0, 1, 1, 2, 2]
+    assert frame.neighbor[::2].tolist() == [10, 11, 12]
+    np.testing.assert_array_equal(frame.iloc[:, 3:], targets.iloc[frame.neighbor])
 
 
 @pytest.mark.parametrize("k", [0, 61, 1.5, True, "all"])

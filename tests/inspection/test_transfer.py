@@ -64,6 +64,14 @@ def test_same_seed_same_report(graphs, known):
     assert one.verdict == two.verdict
 
 
+def test_targets_are_divided_as_the_model_divides_them(graphs, known):
+    n_atoms = np.diff(graphs.atom_offsets)
+    expected = transfer_report(graphs, known[1], sizes=[], random_state=0).probe
+    totals = CrystalSSLRegressor(target_per="atom")
+    found = transfer_report(graphs, known[1] * n_atoms, totals, sizes=[], random_state=0).probe
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_own_weights_with_batch_normalisation(graphs, known):
     X, y = known
     embedder = PretrainedCrystalEmbedder("barlow", weights=None, max_epochs=1, random_state=0).fit(X)
@@ -94,6 +102,7 @@ def test_errors(graphs, known):
     X, y = known
     cases = [
         ({"model": CrystalSSLRegressor(None)}, "nothing to transfer"),
+        ({"model": CrystalSSLRegressor(target_per="atoms")}, "'target_per' parameter .* Did you mean 'atom'"),
         ({"y": np.column_stack([y, y])}, "y has 2 targets"),
         ({"y": y[:-1]}, "equal length"),
         ({"X": graphs[:9], "y": y[:9]}, "at least 10"),

@@ -49,7 +49,7 @@ def test_surrogate_classes_that_cannot_be_made(kind, properties, message):
 
 
 def test_surrogates_are_what_spmat_takes():
-    gaps, moments = [0.0, 1.0, 3.0, NAN], [0.0, 1.0, 0.0, NAN]
+    gaps, moments = [0.0, 1.0, 3.0, 3.0, NAN], [0.0, 1.0, 0.0, 0.0, NAN]
     for kind in SURROGATES:
         codes = TASKS["spmat-simclr"].encode_labels(surrogate_classes(kind, band_gap=gaps, magnetization=moments))
         assert codes[-1] == -1
@@ -64,12 +64,12 @@ def test_surrogates_are_what_spmat_takes():
     [
         ([0, 1, 1, -1], [0, 1, 1, -1]),
         ([7.0, 3.0, 7.0, -1.0], [0, 1, 0, -1]),
-        ([0.0, NAN, 2.0, NAN], [0, -1, 1, -1]),
+        ([0.0, NAN, 2.0, NAN, 2.0], [0, -1, 1, -1, 1]),
         (["metal", "insulator", None, "metal"], [0, 1, -1, 0]),
         ([True, False, True], [0, 1, 0]),
         (np.array(["b", "a", "b"]), [0, 1, 0]),
-        (np.array([[0], [1], [-1]]), [0, 1, -1]),
-        (pd.Series(["b", "a"], index=[5, 3]), [0, 1]),
+        (np.array([[0], [1], [1], [-1]]), [0, 1, 1, -1]),
+        (pd.Series(["b", "a", "b"], index=[5, 3, 4]), [0, 1, 0]),
         (pd.Series(["b", "a", None, "b"], dtype="category"), [0, 1, -1, 0]),
     ],
     ids=str,
@@ -88,6 +88,11 @@ def test_classes_of_any_kind_become_numbers(y, expected):
         (["metal"] * 4, "y holds one class only, 'metal'"),
         ([-1, -1], "y holds no class at all"),
         ([NAN, None], "y holds no class at all"),
+        ([0.0, NAN, 1.5, 1.5], r"y holds continuous numbers: y\[2\] is 1.5; make classes of them.*surrogate_classes"),
+        (np.float32([0.1, 0.1, 0.2, 0.2]), r"y holds continuous numbers: y\[0\] is 0.1"),
+        ([0, 1, 0, math.inf], r"y holds continuous numbers: y\[3\] is inf"),
+        ([0, 1, 2, -1], "y holds 3 classes of one crystal each; choose a surrogate that several crystals share"),
+        (["mp-1", "mp-2", None], "y holds 2 classes of one crystal each"),
         (np.zeros((4, 2)), r"surrogate classes have shape \(4, 2\); expected \(n_crystals,\)"),
     ],
 )
