@@ -33,9 +33,9 @@ def identity_of(source: Any) -> str | None:
     elif isinstance(source, (Sequence, np.ndarray, ValuesView)):
         said = (_of_item(item) for item in source)
     elif hasattr(source, "files"):  # a data set of Arrow
-        said = (_of_file(Path(path)) for path in source.files)
+        said = map(_of_file, source.files)
     elif hasattr(source, "to_batches"):  # a table of Arrow
-        said = (batch.serialize().to_pybytes() for batch in source.to_batches())
+        said = map(_of_batch, source.to_batches())
     else:
         return None
     digest = hashlib.sha256()
@@ -45,37 +45,48 @@ def identity_of(source: Any) -> str | None:
 
 
 def _of_frame(frame: Any) -> Iterator[Any]:
+    if hasattr(frame, "index"):  # which may be the ids
+        yield frame.index.tolist()
     for name, values in columns_of(frame):
         yield name
         yield from map(_of_item, values)
+
+
+def _of_batch(batch: Any) -> bytes:
+    import pyarrow as pa
+
+    content = pa.BufferOutputStream()
+    with pa.ipc.new_stream(content, batch.schema) as stream:
+        stream.write_batch(batch)
+    return content.getvalue().to_pybytes()
 
 
 def _of_text_or_path(source: str | os.PathLike) -> Iterator[Any]:
     if isinstance(source, str) and "\n" in source:
         yield source
         return
-    path = Path(os.fsdecode(source)).expanduser()
-    if path.is_dir():
-        yield str(path.absolute())
-        yield from map(_of_file, files_below(path, []))
-    elif path.exists() or not glob.has_magic(str(path)):
+    path = os.path.expanduser(os.fsdecode(source))
+    if os.path.isdir(path):
+        yield os.path.abspath(path)
+        yield from map(_of_file, files_below(Path(path), []))
+    elif os.path.exists(path) or not glob.has_magic(path):
         yield _of_file(path)
     else:
-        yield from (_of_file(Path(found)) for found in sorted(glob.iglob(str(path), recursive=True)))
+        yield from map(_of_file, sorted(glob.iglob(path, recursive=True)))
 
 
-def _of_file(path: Path) -> Any:
+def _of_file(path: str | os.PathLike) -> Any:
     try:
-        status = path.stat()
-    except OSError:  # which readers report
-        return str(path)
-    return str(path.absolute()), status.st_size, status.st_mtime_ns
+        status = os.stat(path)
+    except (OSError, ValueError):  # which readers report; ValueError: a null byte
+        return os.fspath(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 def _of_item(item: Any) -> Any:
     """Return what tells an item of a list, or a cell of a table, from others."""
     if is_path(item):
-        return _of_file(Path(os.fsdecode(item)).expanduser())
+        return _of_file(os.path.expanduser(os.fsdecode(item)))
     if item is None or isinstance(item, (str, bytes, bool, int, float, complex, np.generic)):
         return item
     if isinstance(item, Mapping):

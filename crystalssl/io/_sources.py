@@ -195,10 +195,10 @@ def is_path(item: Any) -> bool:
 
 def _folder_of_all(items: Sequence[Any]) -> Path | None:
     """Return the folder that ids of files are relative to, if some of them have the same name."""
-    paths = [Path(os.fsdecode(item)).expanduser().absolute() for item in items if is_path(item)]
-    if len({id_of(path.name) for path in paths}) == len(paths):
+    paths = [os.path.abspath(os.path.expanduser(os.fsdecode(item))) for item in items if is_path(item)]
+    if len({id_of(os.path.basename(path)) for path in paths}) == len(paths):
         return None
-    return Path(os.path.commonpath([path.parent for path in paths]))
+    return Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
 
 
 def _in_memory(items: Iterable[Any], wanted: Wanted, listed: Listed | None = None, top: Path | None = None) -> Rows:

@@ -123,7 +123,9 @@ CHANGED = {
     "a list of Atoms": lambda old, new: ([c.to_ase_atoms() for c in old], [c.to_ase_atoms() for c in new]),
     "a Series": lambda old, new: (pd.Series(old), pd.Series(new)),
     "a frame": lambda old, new: (pd.DataFrame({"structure": old}), pd.DataFrame({"structure": new})),
+    "the index of a frame": lambda old, new: (pd.Series(old, list("abc")), pd.Series(old, list("abd"))),
     "a table of Arrow": lambda old, new: (_arrow(old), _arrow(new)),
+    "a table of Arrow with categories": lambda old, new: (_arrow(old, "ab"), _arrow(old, "ac")),
 }
 
 
@@ -131,8 +133,11 @@ def _moved(crystal):
     return crystal.copy().translate_sites([0], [0.01, 0, 0])
 
 
-def _arrow(crystals):
-    return pa.table({"structure": [crystal.to(fmt="poscar") for crystal in crystals]})
+def _arrow(crystals, kinds=None):
+    columns = {"structure": [crystal.to(fmt="poscar") for crystal in crystals]}
+    if kinds:
+        columns["kind"] = pa.array([*kinds, None]).dictionary_encode()
+    return pa.table(columns)
 
 
 @pytest.mark.parametrize("case", CHANGED)
