@@ -264,9 +264,9 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Returns
         -------
         ndarray of shape (n_crystals, n_features_out), float32
-            The pooled vectors. Behind them stand, in units of their deviation over the corpus, the properties that the
-            encoder has learnt to predict, if any: those of the labels of "joint", and the logarithm of the volume per
-            atom.
+            The pooled vectors. Behind them stand the properties that the encoder has learnt to predict, if any: those
+            of the labels of "joint", in units of their deviation over the corpus, and the logarithm of the volume per
+            atom, in units of 0.5.
 
         Raises
         ------
@@ -324,7 +324,14 @@ class PretrainedCrystalEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixi
         ------
         WeightsError
             If the folder is incomplete or was altered.
+        ValueError
+            If `params` ask for training.
         """
+        if params.get("continue_training"):
+            raise ValueError(
+                "from_pretrained trains nothing; go on with PretrainedCrystalEmbedder(weights=folder, "
+                "continue_training=True).fit(X)"
+            )
         folder, saved = read_embedder(folder)
         return cls(weights=folder, **{**saved, **params}).fit([])
 

@@ -146,7 +146,10 @@ def encode_properties(y: Any) -> np.ndarray:
     try:
         values = np.array(y, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"properties must be numbers, NaN where unknown: {error}") from error
+        raise ValueError(
+            f'properties must be numbers, NaN where unknown ({error}); "joint" takes forces and virials too, as the '
+            f'columns "{FORCES}" and "{VIRIAL}" of a DataFrame'
+        ) from error
     values = values.reshape(len(values), -1)
     if np.isinf(values).any():
         row, column = np.argwhere(np.isinf(values))[0].tolist()
@@ -171,8 +174,9 @@ def encode_labels(y: Any) -> Labels | None:
         return None
     columns = getattr(y, "columns", ())
     numbers = y.drop(columns=[name for name in (FORCES, VIRIAL) if name in columns]) if len(columns) else y
-    n_properties = numbers.shape[1] if len(columns) else np.asarray(y).reshape(len(y), -1).shape[1]
-    crystals = encode_properties(numbers) if n_properties else np.empty((len(y), 0), np.float32)
+    has_numbers = not len(columns) or numbers.shape[1]
+    crystals = encode_properties(numbers) if has_numbers else np.empty((len(y), 0), np.float32)
+    n_properties = crystals.shape[1]
     atoms = counts = None
     if VIRIAL in columns:
         virials = np.stack([_array(item, (3, 3), VIRIAL, i) for i, item in enumerate(y[VIRIAL])]).reshape(-1, 9)

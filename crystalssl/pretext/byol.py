@@ -53,6 +53,7 @@ class BYOL(TwoViews):
     @no_grad()
     def after_step(self) -> None:
         """Move the target's weights towards those of the network that is trained."""
-        trained = nn.ModuleList([self.encoder, self.projector])
-        for target, weight in zip(self.target.parameters(), trained.parameters(), strict=True):
-            target.lerp_(weight, 1 - self.momentum)
+        # By their names, for another part of a composite may have given the encoder more weights.
+        trained = dict(nn.ModuleList([self.encoder, self.projector]).named_parameters())
+        for name, target in self.target.named_parameters():
+            target.lerp_(trained[name], 1 - self.momentum)

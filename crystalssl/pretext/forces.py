@@ -86,9 +86,11 @@ class Forces(PretextTask):
         centers = view.edge_index[1]
         directions = nn.functional.normalize(edge_vectors(view), dim=1)
         pull, push = (self.head(encoded[0].edge) * view.edge_weight[:, None]).split(1, dim=1)
-        forces = view.pos.new_zeros(len(view.z), 3).index_add(0, centers, pull * directions)
-        error = (forces - batch.atom_y.nan_to_num()).norm(dim=1)
-        total = mean_where(~batch.atom_y.isnan().any(dim=1), error)
+        total = view.pos.new_zeros(())
+        if "atom_y" in batch:  # "joint" may have virials alone
+            forces = view.pos.new_zeros(len(view.z), 3).index_add(0, centers, pull * directions)
+            error = (forces - batch.atom_y.nan_to_num()).norm(dim=1)
+            total = total + mean_where(~batch.atom_y.isnan().any(dim=1), error)
         if self.n_labels:
             dyads = push[:, :, None] * directions[:, :, None] * directions[:, None, :]
             crystals = view.batch[centers]

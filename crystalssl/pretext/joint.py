@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,22 @@ class KnownProperties(PretextTask):
         self.views = [Compose([])]
 
     def build(self, encoder: Encoder) -> None:
-        """Have the encoder predict the properties: what it has learnt of them stays with it."""
-        encoder.learn_properties(self.n_properties + 1)
+        """Have the encoder predict the properties: what it has learnt of them stays with it.
+
+        Without labels one that predicts some already goes on to do so, and learns of the volume alone.
+        """
+        n_before, n_properties = encoder.n_properties, self.n_properties + 1
+        if n_before and not self.n_properties:
+            return
+        if n_before not in (0, n_properties):
+            warnings.warn(
+                f"the weights predict {n_before} properties, the volume among them, and the labels have "
+                f"{self.n_properties} columns: what is predicted is learnt anew; give the labels that the weights have "
+                "learnt, NaN where unknown, or none, to keep it",
+                UserWarning,
+                stacklevel=2,
+            )
+        encoder.learn_properties(n_properties)
 
     @classmethod
     def encode_labels(cls, y: Any) -> np.ndarray | None:
@@ -61,8 +76,8 @@ class KnownProperties(PretextTask):
         known = ~target.isnan()
         predicted = encoded[0].properties
         assert predicted is not None  # since `build`
-        errors = (predicted - target.nan_to_num()).abs()
-        # Each property counts the same, of however many crystals it is known.
+        errors = (predicted[:, -target.shape[1] :] - target.nan_to_num()).abs()
+        # In a batch each property counts the same, of however many crystals it is known; of none it counts as right.
         return torch.stack([mean_where(*column) for column in zip(known.T, errors.T, strict=True)]).mean()
 
 
@@ -74,7 +89,7 @@ class Joint(WeightedTasks):
     matters in a crystal, masking asks for its chemistry and denoising for its geometry. The labels are those of other
     properties than the one that is finetuned for, and may be missing: without any it is self-supervised. They are an
     array of shape (n_crystals, n_properties), or a DataFrame, which may have the columns "forces" and "virial" of
-    :class:`~crystalssl.pretext.forces.Forces` as well.
+    :class:`~crystalssl.pretext.forces.Forces` as well, both or one of them.
 
     Parameters
     ----------
@@ -112,7 +127,7 @@ class Joint(WeightedTasks):
     ):
         parts: list[tuple[PretextTask, float]] = [
             (KnownProperties(n_properties), 1.0),
-            (Forces(n_labels=n_virials), force_weight if has_forces else 0.0),
+            (Forces(n_labels=n_virials), force_weight if has_forces or n_virials else 0.0),
             (MaskedElements(atom_masking), mask_weight),
             (DistanceDenoising(sigma), denoise_weight),
         ]

@@ -28,6 +28,8 @@ class MaskedAtoms(PretextTask):
     def __init__(self, atom_masking: float = 0.15):
         super().__init__()
         self.views = [AtomMasking(atom_masking)]
+        if not atom_masking:
+            raise ValueError("atom_masking must be more than 0: where no atom is masked nothing is learnt")
 
 
 @register_task

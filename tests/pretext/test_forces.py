@@ -137,3 +137,16 @@ def test_forces_of_another_number_of_atoms(displaced):
         ValueError, match=f"forces of item 5 are those of {len(crystals[5]) + 1} atoms, but the crystal"
     ):
         embedder.fit(crystals, y)
+
+
+def test_virials_alone_are_learnt_from(displaced):
+    crystals, y = displaced
+
+    def losses(columns):
+        embedder = PretrainedCrystalEmbedder(
+            "joint", weights=None, hidden_dim=8, n_layers=1, max_epochs=1, batch_size=16, random_state=0
+        )
+        return [epoch["train_loss"] for epoch in embedder.fit(crystals, y[columns]).history_]
+
+    assert losses(["virial", "gap"]) != losses(["gap"])
+    assert losses(["virial"])[0] > 0
