@@ -5,7 +5,7 @@ Those of other people are registered with :func:`register_augmentation`, or foun
 
 from __future__ import annotations
 
-from crystalssl.augment._base import Augmentation, Compose, recompute_distances, shallow_copy
+from crystalssl.augment._base import Augmentation, Compose, move_atoms, recompute_distances, shallow_copy
 from crystalssl.augment._registry import AUGMENTATIONS, register_augmentation, resolve_view, resolve_views
 from crystalssl.augment.distance_noise import NeighborDistanceNoising
 from crystalssl.augment.mask import AtomMasking, EdgeMasking
@@ -22,6 +22,7 @@ __all__ = [
     "NeighborDistanceNoising",
     "RandomPerturbation",
     "RandomStrain",
+    "move_atoms",
     "recompute_distances",
     "register_augmentation",
     "resolve_view",

@@ -12,7 +12,10 @@ from torch_geometric.data import Batch
 from crystalssl._config import Configured
 from crystalssl._geometry import edge_vectors
 
-__all__ = ["Augmentation", "Compose", "recompute_distances", "shallow_copy"]
+__all__ = ["Augmentation", "Compose", "move_atoms", "recompute_distances", "shallow_copy"]
+
+_ROUNDING = 1e-4
+"""Å by which stored lengths differ from those of single-precision positions, generously."""
 
 
 class Augmentation(Configured):
@@ -70,6 +73,29 @@ def recompute_distances(batch: Batch) -> Tensor:
     Tensor of shape (n_edges,)
     """
     return torch.linalg.vector_norm(edge_vectors(batch), dim=1)
+
+
+def move_atoms(batch: Batch, **replaced: Tensor) -> Batch:
+    """Return a batch with other positions, and maybe another lattice; edges are kept, their lengths follow.
+
+    What views before have done to a length stays: noise is added to the new one, and a masked one stays masked.
+
+    Parameters
+    ----------
+    batch : Batch
+        It stays as it is.
+    **replaced
+        ``pos`` and ``cell``, those that are new.
+
+    Returns
+    -------
+    Batch
+    """
+    moved = shallow_copy(batch, **replaced)
+    offset = batch.distance - recompute_distances(batch)  # infinite where masked
+    offset.masked_fill_(offset.abs() < _ROUNDING, 0)
+    moved.distance = recompute_distances(moved).add_(offset).clamp_(min=0)
+    return moved
 
 
 def shallow_copy(batch: Batch, **replaced: Any) -> Batch:

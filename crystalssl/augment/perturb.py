@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import Batch
 
-from crystalssl.augment._base import Augmentation, recompute_distances, shallow_copy
+from crystalssl.augment._base import Augmentation, move_atoms
 from crystalssl.augment._registry import register_augmentation
 
 __all__ = ["GaussianPerturbation", "RandomPerturbation"]
@@ -36,7 +36,7 @@ class RandomPerturbation(Augmentation):
         """Return a perturbed copy of `batch`."""
         # Normal deviates have no preferred direction.
         step = torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device)
-        return _moved(batch, torch.nn.functional.normalize(step, dim=1).mul_(self.distance))
+        return move_atoms(batch, pos=batch.pos + torch.nn.functional.normalize(step, dim=1).mul_(self.distance))
 
 
 @register_augmentation
@@ -63,12 +63,4 @@ class GaussianPerturbation(Augmentation):
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return a perturbed copy of `batch`."""
         step = torch.randn(batch.pos.shape, generator=generator, device=batch.pos.device)
-        return _moved(batch, step.mul_(self.sigma))
-
-
-def _moved(batch: Batch, step: torch.Tensor) -> Batch:
-    """Return a copy of `batch` with its atoms moved."""
-    moved = shallow_copy(batch, pos=batch.pos + step)
-    # A distance that was masked before stays masked.
-    moved.distance = recompute_distances(moved).masked_fill_(batch.distance.isinf(), torch.inf)
-    return moved
+        return move_atoms(batch, pos=batch.pos + step.mul_(self.sigma))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import Batch
 
-from crystalssl.augment import Augmentation, recompute_distances, register_augmentation, shallow_copy
+from crystalssl.augment import Augmentation, move_atoms, register_augmentation
 
 __all__ = ["RandomStrain"]
 
@@ -34,7 +34,4 @@ class RandomStrain(Augmentation):
         strain = torch.empty_like(batch.cell).normal_(std=self.sigma, generator=generator)
         strain = (strain + strain.mT) / 2
         moved = torch.bmm(batch.pos[:, None], strain[batch.batch])[:, 0]
-        strained = shallow_copy(batch, pos=batch.pos + moved, cell=batch.cell + batch.cell @ strain)
-        # A length that was masked before stays masked.
-        strained.distance = recompute_distances(strained).masked_fill_(batch.distance.isinf(), torch.inf)
-        return strained
+        return move_atoms(batch, pos=batch.pos + moved, cell=batch.cell + batch.cell @ strain)

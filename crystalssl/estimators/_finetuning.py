@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import EarlyStopping, LRScheduler
 from torch import nn
 
 from crystalssl._parameters import with_parameters
@@ -55,6 +55,14 @@ BUILT_IN = (
 ENOUGH_LABELS = 1000
 LOWEST_RATIO = 0.25
 """With fewer labels a gentle encoder learns at a lower rate, in proportion, down to this part of the head's."""
+
+REFUSED_CALLBACKS = {
+    EarlyStopping: "ends training as Ctrl-C does; set early_stopping=True and patience instead",
+    LRScheduler: (
+        "would have no effect: the learning rate follows warm-up and cosine; set learning_rate and max_epochs instead"
+    ),
+}
+"""Callbacks of skorch that cannot do here what they are for, and what does."""
 
 
 @with_parameters
@@ -296,10 +304,10 @@ class FinetunedEstimator(SavedModel, PredictionOutput, NetworkEnsemble, CrossVal
     def _check_callbacks(self) -> None:
         for callback in self.callbacks or []:
             callback = callback[1] if isinstance(callback, tuple) else callback
-            if isinstance(callback, EarlyStopping) or callback is EarlyStopping:
-                raise ValueError(
-                    "skorch's EarlyStopping ends training as Ctrl-C does; set early_stopping=True and patience instead"
-                )
+            kind = callback if isinstance(callback, type) else type(callback)
+            for refused, reason in REFUSED_CALLBACKS.items():
+                if issubclass(kind, refused):
+                    raise ValueError(f"skorch's {refused.__name__} {reason}")
 
     def _check_weights(self, sample_weight: Any, n_crystals: int) -> np.ndarray:
         weights = _check_sample_weight(sample_weight, np.empty(n_crystals), dtype=np.float64, ensure_non_negative=True)

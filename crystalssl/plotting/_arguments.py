@@ -106,14 +106,14 @@ def known_of(estimator: Any, y: Any, target: str | int | None) -> Known:
     estimator : estimator
         Whose targets have names.
     y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-        True values, NaN where not known.
+        True values, NaN where not known. Columns of a frame are found by name, if the estimator knows names.
     target : str, int or None
         Name or number of a target; None where there is one.
     """
     if y is None:
         raise ValueError("y is None; true values are needed to compare predictions with")
-    values = _two_axes(y)
     last = split(estimator)[1]
+    values = _in_order(y, getattr(last, "target_names_", None))
     names = list(getattr(last, "target_names_", ["y"] if values.shape[1] == 1 else map(str, range(values.shape[1]))))
     if len(names) != values.shape[1]:
         raise ValueError(f"y has {values.shape[1]} targets, the estimator {len(names)}: {', '.join(names)}")
@@ -130,6 +130,24 @@ def target_of(last: Any, names: list[Any], target: Any) -> tuple[int, str, str]:
     name = names[column]
     units = dict(zip(getattr(last, "target_names_", []), getattr(last, "target_units_", []), strict=True))
     return column, "" if name == "y" else str(name), units.get(name) or ""
+
+
+def _in_order(y: Any, targets: list[str] | None) -> np.ndarray:
+    """Return true values, columns of a frame in the order of an estimator's targets, which None does not name."""
+    values = _two_axes(y)
+    if targets is None or not hasattr(y, "columns"):
+        return values
+    from crystalssl.estimators._target import name_targets, nameless
+
+    columns, _ = name_targets(y, values.shape[1])
+    if sorted(columns) == sorted(targets):
+        return values if columns == targets else values[:, [columns.index(name) for name in targets]]
+    # An estimator that was fitted on an array, or a frame without names, has nothing to compare.
+    if nameless(len(targets)) != targets and nameless(len(columns)) != columns:
+        raise ValueError(
+            f"the columns of y are {columns}, the targets of the estimator {targets}; give y these columns"
+        )
+    return values
 
 
 def _two_axes(values: Any) -> np.ndarray:

@@ -83,7 +83,7 @@ class IntervalCalibrationDisplay(Display):
         X : sequence of crystals, or CrystalGraphs
             Crystals that it was not fitted on.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-            True values, NaN where not known.
+            True values, NaN where not known. Columns of a frame are found by name.
         coverages : array-like, default=(0.1, 0.2, ..., 0.9, 0.95)
             Between 0 and 1. Few training crystals allow no high ones.
         target : str, int or None, default=None

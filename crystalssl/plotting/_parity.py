@@ -87,7 +87,7 @@ class ParityDisplay:
         X : sequence of crystals, or CrystalGraphs
             As for its `predict`; not those that it was fitted on.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-            True values. Crystals whose value is missing, NaN, are not drawn.
+            True values. Crystals whose value is missing, NaN, are not drawn. Columns of a frame are found by name.
         coverage : float or None, default=None
             Draw the estimator's intervals of this coverage, such as 0.9; see
             :meth:`crystalssl.CrystalSSLRegressor.predict_interval`.

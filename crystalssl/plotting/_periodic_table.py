@@ -61,7 +61,7 @@ class PeriodicTableDisplay(Display):
         X : sequence of crystals, or CrystalGraphs
             Crystals that it was not fitted on.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-            True values, NaN where not known.
+            True values, NaN where not known. Columns of a frame are found by name.
         target : str, int or None, default=None
             Which of several targets, by name or number.
         ax : matplotlib.axes.Axes or None, default=None

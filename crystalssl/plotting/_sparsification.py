@@ -20,7 +20,8 @@ class SparsificationDisplay(Display):
     """Error of the crystals that are left when the least certain ones are left out.
 
     A good uncertainty gives a line that falls towards that of an oracle, which leaves out the largest errors first; a
-    useless one stays level. Made by :meth:`from_estimator` or :meth:`from_predictions`.
+    useless one stays level. Crystals that are equally certain count with their mean error, so that their order does not
+    matter. Made by :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ class SparsificationDisplay(Display):
         self.shares = np.arange(len(errors)) / len(errors)
         self.kept, self.oracle = _means_of_least(errors, uncertainty), _means_of_least(errors, errors)
         useless = (errors.mean() - self.oracle).mean()
-        self.area = float((self.kept - self.oracle).mean() / useless) if useless > 0 else 0.0
+        differ = useless > 1e-12 * errors.mean()  # else by rounding alone
+        self.area = float((self.kept - self.oracle).mean() / useless) if differ else 0.0
 
     @classmethod
     def from_estimator(
@@ -91,7 +93,7 @@ class SparsificationDisplay(Display):
         X : sequence of crystals, or CrystalGraphs
             Crystals that it was not fitted on.
         y : array-like of shape (n_crystals,) or (n_crystals, n_targets)
-            True values, NaN where not known.
+            True values, NaN where not known. Columns of a frame are found by name.
         target : str, int or None, default=None
             Which of several targets, by name or number.
         label : str, default=""
@@ -161,5 +163,7 @@ class SparsificationDisplay(Display):
 
 def _means_of_least(errors: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Return mean errors of all, of all but the one that is largest by a measure, and so on to the smallest alone."""
-    ascending = errors[np.argsort(by, kind="stable")]
+    # Any order of those that tie would be arbitrary: each has the mean error of all of them.
+    _, group = np.unique(by, return_inverse=True)
+    ascending = (np.bincount(group, errors) / np.bincount(group))[np.sort(group)]
     return (np.cumsum(ascending) / np.arange(1, len(errors) + 1))[::-1]

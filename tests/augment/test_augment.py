@@ -396,6 +396,31 @@ def test_compose_applies_one_after_the_other(batch):
     assert_equal_but(found, batch, {"pos", "distance", "z"})
 
 
+moving = pytest.mark.parametrize("name", ["perturb", "perturb-gaussian", "strain"])
+
+
+@moving
+def test_noise_of_a_view_before_stays_when_atoms_move(name, batch):
+    noised = NeighborDistanceNoising(0.3)(batch, generator())
+    move = AUGMENTATIONS[name](0.01)
+    alone, both = move(batch, generator(1)), move(noised, generator(1))
+    assert torch.equal(both.pos, alone.pos)
+    # Less than a rounding error is no noise.
+    torch.testing.assert_close(both.distance - alone.distance, noised.distance - batch.distance, rtol=0, atol=2e-4)
+
+
+@moving
+def test_lengths_do_not_fall_below_zero_when_atoms_move(name, batch):
+    noised = NeighborDistanceNoising(10.0)(batch, generator())
+    assert AUGMENTATIONS[name](0.1)(noised, generator(1)).distance.min() == 0
+
+
+@moving
+def test_lengths_of_one_view_are_computed_from_positions_alone(name, batch):
+    view = AUGMENTATIONS[name](0.1)(batch, generator())
+    assert torch.equal(view.distance, recompute_distances(view))
+
+
 def test_compose_of_nothing_changes_nothing(batch, twin):
     assert_equal_but(Compose([])(batch, generator()), twin, set())
 

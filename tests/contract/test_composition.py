@@ -40,7 +40,7 @@ from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 
 from crystalssl import CrystalGraphTransformer, CrystalSSLRegressor
 from crystalssl.exceptions import NotACrystalError, UnseenElementsWarning
@@ -412,6 +412,12 @@ def test_score_of_every_epoch(regressor, graphs, numbers):
 @pytest.mark.parametrize("callback", [EarlyStopping(), EarlyStopping, ("stop", EarlyStopping())])
 def test_early_stopping_is_a_parameter(regressor, graphs, numbers, callback):
     with pytest.raises(ValueError, match="set early_stopping=True and patience instead"):
+        regressor.set_params(callbacks=[callback]).fit(graphs, numbers)
+
+
+@pytest.mark.parametrize("callback", [LRScheduler("StepLR", step_size=1), LRScheduler, ("rate", LRScheduler())])
+def test_schedule_of_the_learning_rate_is_set_by_parameters(regressor, graphs, numbers, callback):
+    with pytest.raises(ValueError, match="set learning_rate and max_epochs instead"):
         regressor.set_params(callbacks=[callback]).fit(graphs, numbers)
 
 

@@ -1,5 +1,6 @@
 """What all displays have in common, and the functions before them."""
 
+import copy
 import subprocess
 import sys
 
@@ -123,6 +124,35 @@ def test_one_of_several_targets(display, several, crystals):
     attribute = "y_pred" if display is ParityDisplay else "values"
     first, second = getattr(by_name, attribute), getattr(by_number, attribute)
     np.testing.assert_equal(first, second)
+
+
+@pytest.mark.parametrize("display", [ParityDisplay, PeriodicTableDisplay])
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_a_frame_are_found_by_name(display, library, several, crystals):
+    estimator, frame = several
+    make = pytest.importorskip(library).DataFrame
+    expected, swapped = (
+        display.from_estimator(estimator, crystals[0], make({name: [*frame[name]] for name in names}), target="minus")
+        for names in (["density", "minus"], ["minus", "density"])
+    )
+    attribute = "y_true" if display is ParityDisplay else "values"
+    np.testing.assert_equal(getattr(swapped, attribute), getattr(expected, attribute))
+
+
+def test_columns_that_the_estimator_does_not_know(several, crystals):
+    estimator, frame = several
+    X, _ = crystals
+    message = r"columns of y are \['density', 'mass'\], the targets of the estimator \['density', 'minus'\]"
+    with pytest.raises(ValueError, match=message):
+        ParityDisplay.from_estimator(estimator, X, frame.rename(columns={"minus": "mass"}), target="density")
+    # Numbers are no names, and an estimator that was fitted on an array has none.
+    unnamed = copy.copy(estimator)
+    unnamed.target_names_ = ["y0", "y1"]
+    for model, y in ((estimator, frame.set_axis([0, 1], axis=1)), (unnamed, frame)):
+        found = ParityDisplay.from_estimator(model, X, y, target=1)
+        np.testing.assert_array_equal(found.y_true, frame["minus"].dropna())
+    found = ParityDisplay.from_estimator(unnamed, X, frame.set_axis(["y1", "y0"], axis=1), target="y0")
+    np.testing.assert_array_equal(found.y_true, frame["minus"].dropna())
 
 
 def test_old_functions_draw_the_same_and_warn():

@@ -171,6 +171,21 @@ def test_sparsification_of_perfect_and_equal_errors():
     assert SparsificationDisplay.from_predictions([0, 0], [2, 2], [1, 2]).area == 0
 
 
+def test_sparsification_does_not_depend_on_the_order_of_those_that_tie():
+    errors, tied = np.array([1.0, 2.0, 4.0, 5.0]), np.array([1.0, 1.0, 2.0, 2.0])
+    for rows in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]):
+        constant = SparsificationDisplay.from_predictions(np.zeros(4), errors[rows], np.full(4, 0.3))
+        assert constant.area == pytest.approx(1)
+        pairs = SparsificationDisplay.from_predictions(np.zeros(4), errors[rows], tied[rows])
+        np.testing.assert_allclose(pairs.kept, [3, 7.5 / 3, 1.5, 1.5])
+        np.testing.assert_allclose(pairs.oracle, [3, 7 / 3, 1.5, 1])
+
+
+def test_sparsification_of_errors_that_differ_by_rounding_alone():
+    errors = np.full(7, 0.1)
+    assert SparsificationDisplay.from_predictions(np.zeros(7), errors, np.arange(7)).area == 0
+
+
 def test_sparsification_of_an_estimator(model, crystals):
     X, y = crystals
     mean, std = model.predict(X, return_std=True)
