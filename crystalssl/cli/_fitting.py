@@ -33,7 +33,7 @@ def cross_validate(model: Any, X: Any, y: Any, n_folds: int, seed: int) -> dict[
     from sklearn.model_selection import KFold, StratifiedKFold
     from sklearn.utils import _safe_indexing
 
-    from crystalssl.estimators._target import as_numbers, name_targets
+    from crystalssl.estimators._y import as_numbers, name_targets
 
     values = np.asarray(y) if is_classifier(model) else as_numbers(y).reshape(len(X), -1)
     predicted = np.empty_like(values)

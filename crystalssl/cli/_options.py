@@ -66,9 +66,9 @@ def _config(ctx: click.Context, param: click.Parameter, value: str | None) -> No
         if known[key] == "params":  # [param] of a TOML file, to which the command line adds
             ctx.meta[_PARAMS] = setting
         else:
-            defaults[str(known[key])] = (
-                [setting] if known[key] in several and not isinstance(setting, list) else setting
-            )
+            if known[key] in several and not isinstance(setting, list):
+                setting = [setting]
+            defaults[str(known[key])] = setting
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 

@@ -17,7 +17,8 @@ from torch import nn
 from crystalssl._parameters import with_parameters
 from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._left_out import LeftOut, temperature_of
-from crystalssl.estimators._target import ClassCodes, check_classes
+from crystalssl.estimators._target import ClassCodes
+from crystalssl.estimators._y import check_classes
 
 __all__ = ["CrystalSSLClassifier"]
 

@@ -25,7 +25,7 @@ from crystalssl.estimators._predicting import NetworkEnsemble
 from crystalssl.estimators._record import Part, TrainingRecord
 from crystalssl.estimators._saving import SavedModel
 from crystalssl.estimators._source import EncoderSource, fingerprint
-from crystalssl.estimators._target import name_targets, nameless
+from crystalssl.estimators._y import name_targets, nameless
 from crystalssl.graphs import CrystalCorpus, CrystalGraphs
 from crystalssl.graphs._given import as_graphs
 from crystalssl.training import CrystalDataset, CrystalNet

@@ -19,8 +19,9 @@ from crystalssl.estimators._finetuning import FinetunedEstimator
 from crystalssl.estimators._left_out import ONE_SIGMA, LeftOut, check_enough, conformal_interval
 from crystalssl.estimators._network import PropertyNetwork
 from crystalssl.estimators._record import Part
-from crystalssl.estimators._target import TargetScaler, as_numbers, check_y
+from crystalssl.estimators._target import TargetScaler
 from crystalssl.estimators._target_per import TARGET_PER
+from crystalssl.estimators._y import as_numbers, check_y
 
 __all__ = ["CrystalSSLRegressor"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crystalssl.estimators._base import CrystalEstimator
 from crystalssl.estimators._plain_state import PlainState
-from crystalssl.estimators._target import nameless
+from crystalssl.estimators._y import nameless
 
 __all__ = ["SavedModel"]
 

@@ -81,7 +81,8 @@ def _sites(block: cif.Block) -> Sites:
     n = len(x)
     LIMITS.check_sites(n)
     labels, symbols, filled = labels or symbols, symbols or ["?"] * n, filled or ["."] * n
-    if not n == len(y) == len(z) == len(labels) == len(symbols) == len(filled) == len(hydrogens or x):
+    optional = [column or x for column in (hydrogens, flags, assemblies, alternatives)]
+    if not all(len(column) == n for column in (y, z, labels, symbols, filled, *optional)):
         raise ValueError("its sites are spread over several loops, or lack a column")
     fractions = np.array([[_number(value, 0.0) for value in axis] for axis in (x, y, z)]).T
     occupancies = np.array([1.0 if value == "?" else _number(value, 1.0) for value in filled])
@@ -92,9 +93,10 @@ def _sites(block: cif.Block) -> Sites:
     ):
         if wrong.any():
             raise ValueError(f"site {labels[wrong.argmax()]} {what}")
-    real = np.array([cif.as_string(flag) != "dum" for flag in flags]) if len(flags) == n else np.ones(n, bool)
-    there = np.flatnonzero((occupancies > 0) & real).tolist()
-    _check_alternatives(labels, assemblies, alternatives, there)
+    dummies = {row for row, flag in enumerate(flags) if cif.as_string(flag) == "dum"}
+    there = [row for row in np.flatnonzero(occupancies).tolist() if row not in dummies]
+    if alternatives:
+        _check_alternatives(labels, assemblies or ["."] * n, alternatives, there)
     numbers = [
         atomic_number(
             cif.as_string(labels[row] if cif.is_null(symbols[row]) else symbols[row]), cif.is_null(symbols[row])
@@ -106,12 +108,10 @@ def _sites(block: cif.Block) -> Sites:
 
 def _check_alternatives(labels: list[str], assemblies: list[str], groups: list[str], there: list[int]) -> None:
     """Raise ValueError if sites are alternatives to each other: in different groups of one assembly."""
-    if len(groups) != len(labels):
-        return
     first: dict[str, int] = {}
     for row in there:
         if not cif.is_null(groups[row]):
-            other = first.setdefault(assemblies[row] if len(assemblies) == len(labels) else ".", row)
+            other = first.setdefault(assemblies[row], row)
             if groups[other] != groups[row]:
                 raise ValueError(
                     f"sites {labels[other]} and {labels[row]} are alternatives (disorder groups {groups[other]} and "

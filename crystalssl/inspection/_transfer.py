@@ -26,7 +26,7 @@ from crystalssl.estimators._base import check_known_elements, draw_seed
 from crystalssl.estimators._corpus import corpus_shares
 from crystalssl.estimators._network import infer
 from crystalssl.estimators._source import EncoderSource
-from crystalssl.estimators._target import check_y
+from crystalssl.estimators._y import check_y
 from crystalssl.exceptions import OutsideDomainWarning
 from crystalssl.graphs import N_ELEMENTS, CrystalCorpus, CrystalGraphs
 from crystalssl.graphs._given import as_graphs

@@ -137,7 +137,7 @@ def _in_order(y: Any, targets: list[str] | None) -> np.ndarray:
     values = _two_axes(y)
     if targets is None or not hasattr(y, "columns"):
         return values
-    from crystalssl.estimators._target import name_targets, nameless
+    from crystalssl.estimators._y import name_targets, nameless
 
     columns, _ = name_targets(y, values.shape[1])
     if sorted(columns) == sorted(targets):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crystalssl.estimators._target import TargetScaler, check_y
+from crystalssl.estimators._target import TargetScaler
+from crystalssl.estimators._y import check_y
 
 GEOMETRIC = np.geomspace(1, 100, 50)
 

@@ -552,6 +552,7 @@ REFUSED = {
         "no group: some are missing",
     ),
     "incomplete operations": (cif(TRIGONAL.replace("3 -x+y,-x,z\n", "")), "no group: some are missing"),
+    "flags in a loop of their own": (cif(more="loop_\n_atom_site_calc_flag\nd\n"), "spread over several loops"),
     "alternatives": (
         disorder("Cd1 Cd 0 0 0 . .", "I1 I 0.3 0.6 0.2 A 1", "I2 I 0.4 0.6 0.2 A 2"),
         "I1 and I2 are alter",

@@ -53,11 +53,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def compiled_serves(x: Tensor, channels: int = VECTOR, l_max: int = 0) -> bool:
-    """Return whether there are passes for an edge-gated convolution of `x`, with these sums over angles if any."""
+    """Return whether there are passes for layers on `x`, with these sums over angles if any."""
     return x.shape[1] in _DIMS and channels % VECTOR == 0 and l_max <= _L_MAX and can_compute_with(x)
 
 
 def can_compute_with(x: Tensor) -> bool:
+    """Return whether the library takes numbers such as those of `x`, and is there."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and library() is not None
 
 
