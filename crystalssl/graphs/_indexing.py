@@ -43,7 +43,7 @@ def rows_of(key: Any, n_rows: int) -> int | slice | np.ndarray:
         key = key.astype(np.int64)
     if key.ndim != 1 or not np.issubdtype(key.dtype, np.integer):
         raise IndexError("index CrystalGraphs with an integer, a slice, a 1-D integer array or a boolean mask")
-    key = key.astype(np.int64)  # of few bits, negative ones and large numbers of crystals do not fit
+    key = key.astype(np.int64, copy=False)  # into few bits negative ones and large numbers of crystals do not fit
     out_of_range = (key < -n_rows) | (key >= n_rows)
     if out_of_range.any():
         raise IndexError(f"index {key[out_of_range][0]} is out of range for {n_rows} crystals")

@@ -24,10 +24,11 @@ def as_items(X: Any) -> list[Any]:
     A pymatgen Structure is itself a sequence (of sites), so that ``np.array([s1, s2], dtype=object)`` makes a 2-D array
     of sites and a bare Structure looks like many samples. Both are refused here.
     """
-    is_table = hasattr(X, "to_list") or (hasattr(X, "columns") and hasattr(X, "shape"))  # of pandas or polars
-    if not is_table and _is_single(X):  # a label of theirs may be "sites"
+    is_series = hasattr(X, "to_list")  # of pandas or polars
+    is_frame = hasattr(X, "columns") and hasattr(X, "shape")
+    if not (is_series or is_frame) and _is_single(X):  # a label of theirs may be "sites"
         raise NotACrystalError(f"X is a single {type(X).__name__}; expected {_ACCEPTED}. Wrap it in a list: [X].")
-    if hasattr(X, "columns") and hasattr(X, "shape"):  # a pandas or polars DataFrame
+    if is_frame:
         if X.shape[1] != 1:
             raise NotACrystalError(
                 f"X is a DataFrame with {X.shape[1]} columns; pass the one column that holds the crystals."
@@ -43,7 +44,7 @@ def as_items(X: Any) -> list[Any]:
                 hint += " Within an estimator that makes a table of X, such as bagging, pass a one-column DataFrame."
             raise NotACrystalError(f"X is an array of shape {X.shape}; expected {_ACCEPTED}.{hint}")
         return list(X)
-    if hasattr(X, "to_list") or isinstance(X, (Sequence, Iterator, ValuesView)):  # to_list: a pandas or polars Series
+    if is_series or is_frame or isinstance(X, (Sequence, Iterator, ValuesView)):
         return list(X)
     hint = " Pass its values: list(X.values())." if isinstance(X, dict) else " Make it a list: list(X)."
     raise NotACrystalError(f"X is of type {type(X).__name__}; expected {_ACCEPTED}.{hint * hasattr(X, '__iter__')}")
